@@ -19,7 +19,7 @@ async function moduleDir(module: string): Promise<string> {
 }
 
 /** Loads .proto files whose imports are looked up below `roots`, in order. */
-async function load(roots: string[], files: string[]): Promise<protobuf.Root> {
+async function load(roots: string[], files: string[]): Promise<protobuf.Namespace> {
   const root = new protobuf.Root();
   const known = new Map<string, string>();
   for (const dir of roots) {
