@@ -1,6 +1,6 @@
 /**
- * Generates `common/generated/`: our protocol and BuildKit's as JSON descriptors (so that no .proto is parsed at start-up),
- * and the TypeScript types of ours. BuildKit's .proto files come from the pinned Go module.
+ * Generates `common/generated/`: our protocol, BuildKit's, and gRPC's health and reflection as JSON descriptors (so that no
+ * .proto is read or parsed at start-up), and the TypeScript types of ours. BuildKit's .proto files come from the pinned Go module.
  */
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -28,7 +28,7 @@ async function load(roots: string[], files: string[]): Promise<protobuf.Namespac
     }
   }
   root.resolvePath = (_origin, target) => known.get(target) ?? (protobuf.common.get(target) ? target : null);
-  await root.load(files, { keepCase: true });
+  await root.load(files, { keepCase: false });
   return root.resolveAll();
 }
 
@@ -57,6 +57,11 @@ try {
     ['github.com/moby/buildkit/api/services/control/control.proto'],
   );
   await writeFile(join(fresh, 'buildkit.json'), JSON.stringify(bk.toJSON()));
+  const standard = await load(
+    [join(repo, 'node_modules/grpc-health-check/proto'), join(repo, 'node_modules/@grpc/reflection/build/proto')],
+    ['health/v1/health.proto', 'grpc/reflection/v1/reflection.proto', 'grpc/reflection/v1alpha/reflection.proto'],
+  );
+  await writeFile(join(fresh, 'grpc.json'), JSON.stringify(standard.toJSON()));
   const ours = await readdir(join(repo, 'proto/buildvisor/v1'));
   const names = ours.map((name) => `buildvisor/v1/${name}`);
   const root = await load([join(repo, 'proto')], names);
