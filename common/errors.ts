@@ -15,6 +15,7 @@ export const userCodes = [
   'VOLUME_IN_USE',
   'CONTEXT_INVALID',
   'CONTEXT_TOO_LARGE',
+  'OUTPUT_TOO_LARGE',
   'DOCKERFILE_MISSING',
   'PROTOCOL_MISMATCH',
   'BUILD_EXISTS',
@@ -41,6 +42,7 @@ export const systemCodes = [
   'DRIVER_MISSING',
   'ARTEFACT_MISSING',
   'DRAINING',
+  'NOT_READY',
   'INTERNAL',
 ] as const;
 
