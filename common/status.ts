@@ -48,6 +48,15 @@ export interface VertexWarning {
   short?: string;
   detail?: string[];
   url?: string;
+  /** The file it is about; `data` is base64. */
+  sourceInfo?: { filename?: string; data?: string; language?: string };
+  range?: SourceRange[];
+}
+
+/** A part of a source file; lines count from 1. */
+export interface SourceRange {
+  start?: { line?: number; character?: number };
+  end?: { line?: number; character?: number };
 }
 
 /** How many of a build's own steps there were; what BuildKit does for itself (`[internal] …`, exports) is left out. */

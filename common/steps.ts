@@ -1,0 +1,134 @@
+import { StringDecoder } from 'node:string_decoder';
+import type { SolveStatus, StepCounts, Vertex } from './status.ts';
+
+/** What the counter keeps at most: steps of one build, steps whose log is kept, and the log's lines and bytes of each. */
+const limits = { steps: 200_000, logs: 256, lines: 100, bytes: 64 * 1024 };
+
+/**
+ * How the names of vertices begin that BuildKit makes for itself, not for a step of the build: the Dockerfile frontend's
+ * `[internal]`, session/auth/authprovider's `[auth]`, the exporters' Name() (exporter/, cache/remotecache/), the importers
+ * (solver/llbsolver/bridge.go) and the clients' own (client/solve.go, docker/buildx).
+ */
+const ownNames = [
+  '[internal] ',
+  '[auth] ',
+  'exporting ',
+  'importing cache ',
+  'importing to ',
+  'resolve image config for ',
+  'sending tarball',
+  'copying files ',
+  'pushing ',
+  'writing image ',
+];
+
+/** The step that failed. */
+export interface FailedStep {
+  /** Such as `[build 3/5] RUN make`. */
+  name: string;
+  digest: string;
+  /** BuildKit's sentence about it. */
+  error: string;
+  /** Its last lines of log, the oldest first. */
+  log: string[];
+}
+
+interface Step {
+  name: string;
+  counted: boolean;
+  started: boolean;
+  cached: boolean;
+  error: string;
+  failedAt: string;
+}
+
+/** Counts a build's steps and keeps what is told of the one that failed, in bounded memory. */
+export class StepCounter {
+  readonly #steps = new Map<string, Step>();
+  readonly #logs = new Map<string, LogTail>();
+  #failed: string | undefined;
+
+  /** Takes in one status. Any order and any number of repetitions is fine. */
+  add(status: SolveStatus): void {
+    for (const vertex of status.vertexes ?? []) this.#addVertex(vertex);
+    for (const log of status.logs ?? []) this.#tail(log.vertex)?.add(Buffer.from(log.data, 'base64'));
+  }
+
+  /** Steps known so far; `run` counts those that were started and not taken from the cache. */
+  counts(): StepCounts {
+    const counts: StepCounts = { total: 0, cached: 0, run: 0 };
+    for (const step of this.#steps.values()) {
+      if (!step.counted) continue;
+      counts.total++;
+      if (step.cached) counts.cached++;
+      else if (step.started) counts.run++;
+    }
+    return counts;
+  }
+
+  /** The step that failed first: those that were called off because of it end later. */
+  failed(): FailedStep | undefined {
+    const step = this.#failed === undefined ? undefined : this.#steps.get(this.#failed);
+    if (this.#failed === undefined || !step) return undefined;
+    return {
+      name: step.name,
+      digest: this.#failed,
+      error: step.error,
+      log: this.#logs.get(this.#failed)?.lines() ?? [],
+    };
+  }
+
+  #addVertex(vertex: Vertex): void {
+    let step = this.#steps.get(vertex.digest);
+    if (!step) {
+      if (this.#steps.size >= limits.steps) return;
+      const counted = !ownNames.some((start) => vertex.name.startsWith(start));
+      step = { name: vertex.name, counted, started: false, cached: false, error: '', failedAt: '~' };
+      this.#steps.set(vertex.digest, step);
+    }
+    step.started ||= vertex.started !== undefined;
+    step.cached ||= vertex.cached === true;
+    if (vertex.error) {
+      step.error = vertex.error;
+      step.failedAt = sortable(vertex.completed);
+      const first = this.#failed === undefined ? undefined : this.#steps.get(this.#failed);
+      if (!first || step.failedAt < first.failedAt) this.#failed = vertex.digest;
+    } else if (vertex.completed !== undefined) {
+      this.#logs.delete(vertex.digest);
+    }
+  }
+
+  #tail(digest: string): LogTail | undefined {
+    let tail = this.#logs.get(digest);
+    if (!tail) {
+      if (this.#logs.size >= limits.logs) this.#logs.delete(this.#logs.keys().next().value ?? '');
+      tail = new LogTail();
+      this.#logs.set(digest, tail);
+    }
+    return tail;
+  }
+}
+
+/**
+ * A time to sort by: without its `Z`, the text's order is the time's, however many digits the fraction has. A failing step
+ * without a time goes last.
+ */
+function sortable(time: string | undefined): string {
+  return time?.slice(0, -1) ?? '~';
+}
+
+/** The end of a log, bounded in lines and bytes. */
+class LogTail {
+  readonly #decoder = new StringDecoder('utf8');
+  #text = '';
+
+  add(data: Buffer): void {
+    this.#text = (this.#text + this.#decoder.write(data)).slice(-limits.bytes);
+  }
+
+  lines(): string[] {
+    const lines = this.#text.split(/\r?\n/);
+    if (lines.at(-1) === '') lines.pop();
+    return lines.slice(-limits.lines);
+  }
+}
