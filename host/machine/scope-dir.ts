@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import { parseScope, type Scope } from '../../common/scope.ts';
+import { stateDir } from './paths.ts';
+import { writeFileAtomic } from './write-file.ts';
+
+const nameFile = 'scope';
+
+/** Path of a scope's folder, whether it is there or not: `scopes/` and the first 16 hex digits of the scope's sha256. */
+export function scopeDirOf(scope: Scope, env: NodeJS.ProcessEnv = process.env): string {
+  return join(stateDir(env), 'scopes', createHash('sha256').update(scope).digest('hex').slice(0, 16));
+}
+
+/**
+ * The folder of a scope if it has one. The name inside is compared, so that two scopes whose hashes begin alike never share one.
+ * @throws BuildvisorError `SCOPE_MISMATCH`
+ */
+export function findScopeDir(scope: Scope, env: NodeJS.ProcessEnv = process.env): string | undefined {
+  const dir = scopeDirOf(scope, env);
+  const found = readScopeName(dir);
+  if (found === undefined) return undefined;
+  if (found === scope) return dir;
+  throw new BuildvisorError('SCOPE_MISMATCH', `The folder of scope ${scope} belongs to another scope`, {
+    facts: { path: dir, expected: scope, found },
+    hint: `Move ${dir} away if it was put there by hand; else choose another scope.`,
+  });
+}
+
+/** The folder of a scope, made when it is not there. */
+export async function openScopeDir(scope: Scope, env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const found = findScopeDir(scope, env);
+  if (found !== undefined) return found;
+  const dir = scopeDirOf(scope, env);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  await writeFileAtomic(join(dir, nameFile), scope);
+  return dir;
+}
+
+/** Every scope that has a folder. One with no or an unreadable name is left out. */
+export function listScopes(env: NodeJS.ProcessEnv = process.env): { scope: Scope; dir: string }[] {
+  const parent = join(stateDir(env), 'scopes');
+  let names: string[];
+  try {
+    names = readdirSync(parent);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+  return names.flatMap((name) => {
+    const dir = join(parent, name);
+    const text = readScopeName(dir);
+    return text === undefined ? [] : [{ scope: parseScope(text), dir }];
+  });
+}
+
+function readScopeName(dir: string): string | undefined {
+  try {
+    return readFileSync(join(dir, nameFile), 'utf8');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
