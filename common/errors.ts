@@ -35,6 +35,7 @@ export const systemCodes = [
   'VOLUME_MISSING',
   'VOLUME_DAMAGED',
   'NETWORK_FAILED',
+  'AGENT_FAILED',
   'BUILDKITD_FAILED',
   'BUILD_INTERRUPTED',
   'VM_FAILED',
