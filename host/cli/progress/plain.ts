@@ -1,0 +1,144 @@
+import type { SolveStatus } from '../../../common/status.ts';
+import { formatBytes } from '../../../common/units.ts';
+import type { Ending, Output, Progress } from './progress.ts';
+import { failureReport, logSeconds, warningReport } from './report.ts';
+import { afterReturns } from './step-log.ts';
+import { plainText } from './text.ts';
+import { completedAt, isCompleted, type Part, type Step, Trace } from './trace.ts';
+
+/** A step keeps the printer at least this long while it has something to say, so that lines do not mix (ms). */
+const turnMs = 5_000;
+/** Unless another step holds this many characters of log back: nothing is kept without a bound. */
+const mostWaiting = 64 * 1024;
+/** A line that is not ended is printed as it is after this time (ms): a prompt, a progress bar. */
+const openLineMs = 2_000;
+/** Progress of a part is printed again after this time, or this share of its size (BuildKit's own numbers). */
+const partEveryMs = 5_000;
+const partEveryShare = 0.05;
+
+/** Lines only, no cursor movement, in the form CI logs know from BuildKit: `#3 [build 1/2] RUN make`, `#3 DONE 1.2s`. */
+export class PlainProgress implements Progress {
+  readonly #out: Output;
+  readonly #colours: boolean;
+  readonly #now: () => number;
+  readonly #trace: Trace;
+  readonly #partsPrinted = new Map<string, { atMs: number; current: number; done: boolean }>();
+  readonly #warned = new Map<Step, number>();
+  readonly #ended = new Map<Step, number>();
+  #current: Step | undefined;
+  #turnSince = 0;
+  #first = true;
+
+  constructor(options: { out: Output; colours: boolean; now: () => number }) {
+    this.#out = options.out;
+    this.#colours = options.colours;
+    this.#now = options.now;
+    this.#trace = new Trace({ keepLines: 10, freshLines: true, now: options.now });
+  }
+
+  update(status: SolveStatus, clock?: 'builder' | 'local'): void {
+    this.#trace.add(status, clock);
+    this.#print();
+  }
+
+  tick(): void {
+    this.#print();
+  }
+
+  end(ending: Ending): void {
+    this.#print();
+    for (const step of this.#trace.changed) this.#show(step);
+    const report =
+      ending === 'failed' ? failureReport(this.#trace.failed(), { colours: this.#colours, lines: 10 }) : [];
+    for (const line of [...warningReport(this.#trace.warnings(), this.#colours), ...report]) this.#line(line);
+  }
+
+  /** First what has completed, then the step whose turn it is, then perhaps another one. */
+  #print(): void {
+    const { changed } = this.#trace;
+    for (const step of changed) if (step.hidden) changed.delete(step);
+    if (this.#current && changed.has(this.#current)) this.#show(this.#current);
+    const completed = [...changed].filter(isCompleted).toSorted((a, b) => completedAt(a) - completedAt(b));
+    for (const step of completed) this.#show(step);
+    const next = this.#nextTurn();
+    if (next) this.#show(next);
+    if (this.#current?.log.open && this.#trace.elapsedMs(this.#current) - this.#current.log.open.atMs > openLineMs) {
+      this.#current.log.closeOpen();
+      this.#show(this.#current);
+    }
+  }
+
+  /** Another running step that may print now. */
+  #nextTurn(): Step | undefined {
+    const waiting = [...this.#trace.changed].toSorted((a, b) => b.log.waiting - a.log.waiting);
+    const [loudest] = waiting;
+    if (!this.#current || isCompleted(this.#current)) return waiting.find((s) => s.index > 0);
+    const overdue = this.#now() - this.#turnSince > turnMs || (loudest?.log.waiting ?? 0) > mostWaiting;
+    return overdue ? loudest : undefined;
+  }
+
+  /** Prints what is new of a step. */
+  #show(step: Step): void {
+    this.#trace.changed.delete(step);
+    if (step.index === 0) return;
+    this.#turnTo(step);
+    for (const part of step.parts.values()) this.#showPart(step, part);
+    for (const warning of step.warnings.slice(this.#warned.get(step) ?? 0))
+      this.#stepLine(step, `WARN: ${plainText(warning.short)}`);
+    this.#warned.set(step, step.warnings.length);
+    if (isCompleted(step)) step.log.closeOpen();
+    for (const { atMs, text } of step.log.take()) {
+      const shown = plainText(afterReturns(text), this.#colours);
+      const tail = this.#colours && shown.includes('\x1b') ? '\x1b[0m' : '';
+      this.#stepLine(step, `${logSeconds(atMs)} ${shown}${tail}`.trimEnd());
+    }
+    if (isCompleted(step)) this.#finish(step);
+  }
+
+  #turnTo(step: Step): void {
+    if (this.#current === step) return;
+    if (this.#current) this.#line(`#${this.#current.index} ...`);
+    if (!this.#first) this.#line('');
+    this.#first = false;
+    this.#current = step;
+    this.#turnSince = this.#now();
+    this.#stepLine(step, plainText(step.name));
+  }
+
+  #finish(step: Step): void {
+    const paint = (sgr: number, text: string): string => (this.#colours ? `\x1b[${sgr}m${text}\x1b[0m` : text);
+    const atMs = completedAt(step);
+    this.#current = undefined;
+    if (this.#ended.get(step) === atMs) return;
+    this.#ended.set(step, atMs);
+    if (step.cancelled) this.#stepLine(step, paint(33, 'CANCELED'));
+    else if (step.error) this.#stepLine(step, paint(31, `ERROR: ${plainText(step.error)}`));
+    else if (step.cached) this.#stepLine(step, paint(34, 'CACHED'));
+    else this.#stepLine(step, paint(34, `DONE ${(this.#trace.elapsedMs(step) / 1000).toFixed(1)}s`));
+  }
+
+  #showPart(step: Step, part: Part): void {
+    const key = `${step.index} ${part.id}`;
+    const last = this.#partsPrinted.get(key);
+    const done = part.completedMs !== undefined;
+    if (last?.done) return;
+    if (last && !done) {
+      const grown = part.total > 0 ? (part.current - last.current) / part.total : 0;
+      if (part.updatedMs - last.atMs < partEveryMs && grown < partEveryShare) return;
+    }
+    this.#partsPrinted.set(key, { atMs: part.updatedMs, current: part.current, done });
+    const size = part.total > 0 ? ` ${formatBytes(part.current)} / ${formatBytes(part.total)}` : '';
+    const bytes = size || (part.current > 0 ? ` ${formatBytes(part.current)}` : '');
+    const ms = part.startedMs === undefined ? 0 : (part.completedMs ?? part.updatedMs) - part.startedMs;
+    const time = ms > 10 ? ` ${(ms / 1000).toFixed(1)}s` : '';
+    this.#stepLine(step, `${plainText(part.id)}${bytes}${time}${done ? ' done' : ''}`);
+  }
+
+  #stepLine(step: Step, text: string): void {
+    this.#line(`#${step.index} ${text}`);
+  }
+
+  #line(text: string): void {
+    this.#out.write(`${text}\n`);
+  }
+}
