@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
+import { Connection, type ConnectionContext } from './connection.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
+import { Solves } from './solves.ts';
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -13,28 +15,36 @@ export interface GateOptions {
 
 /** The one door to buildkitd: passes BuildKit's gRPC API through and tells the recorder about solves. */
 export class Gate {
-  readonly #options: GateOptions;
+  readonly #context: ConnectionContext;
+  readonly #connections = new Set<Connection>();
 
-  constructor(options: GateOptions) {
-    this.#options = options;
+  constructor({ upstream, recorder, log }: GateOptions) {
+    this.#context = { upstream, recorder, solves: new Solves(recorder, log), log };
   }
 
-  /** Serves one client's connection until either side closes it. Never throws; takes ownership of `connection`. */
-  accept(connection: Duplex, origin: Origin = {}): void {
-    void this.#options;
-    void origin;
-    connection.destroy();
+  /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
+  accept(socket: Duplex, origin: Origin = {}): void {
+    const connection: Connection = new Connection(this.#context, origin, socket, () => {
+      this.#connections.delete(connection);
+    });
+    this.#connections.add(connection);
   }
 
   /**
-   * Calls off a live solve, whoever started it. Resolves when buildkitd has let go of it and `solveEnded` was called.
+   * Calls off a live solve, whoever started it; its client gets gRPC's CANCELLED. Resolves when buildkitd has let go of it
+   * and `solveEnded` was called, which is bounded.
    * @returns whether there was such a solve
    */
   async cancel(ref: string): Promise<boolean> {
-    void ref;
-    return false;
+    const solve = this.#context.solves.find(ref);
+    if (!solve) return false;
+    solve.cancel?.('the build was cancelled');
+    await solve.done.promise;
+    return true;
   }
 
   /** Ends all connections; solves that run are called off. */
-  close(): void {}
+  close(): void {
+    for (const connection of this.#connections) connection.close();
+  }
 }

@@ -1,0 +1,65 @@
+import { gunzipSync } from 'node:zlib';
+
+/** Largest message that is read, in bytes: BuildKit's own limit (util/appdefaults, DefaultMaxRecvMsgSize). */
+const maxMessage = 16 * 1024 ** 2;
+
+/** Takes a gRPC stream's bytes apart into messages: a byte that tells of compression, four of length, the message. */
+export class MessageReader {
+  readonly #onMessage: (message: Buffer) => void;
+  #chunks: Buffer[] = [];
+  #held = 0;
+  #needed = headerBytes;
+  #broken: Error | undefined;
+
+  /** @param onMessage gets each message's bytes, its own copy */
+  constructor(onMessage: (message: Buffer) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  /** Why it gave up, once a message was too long or not to be unpacked; it ignores what follows. */
+  get broken(): Error | undefined {
+    return this.#broken;
+  }
+
+  /** Takes the next bytes; they are not kept longer than it takes to have the whole message. */
+  push(chunk: Buffer): void {
+    if (this.#broken) return;
+    this.#chunks.push(chunk);
+    this.#held += chunk.length;
+    if (this.#held < this.#needed) return;
+    try {
+      this.#drain();
+    } catch (error) {
+      this.#broken = error instanceof Error ? error : new Error(String(error));
+      this.#chunks = [];
+    }
+  }
+
+  #drain(): void {
+    const bytes = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
+    let at = 0;
+    this.#needed = headerBytes;
+    while (bytes.length - at >= headerBytes) {
+      const length = bytes.readUInt32BE(at + 1);
+      if (length > maxMessage) throw new RangeError(`a gRPC message of ${length} bytes is over ${maxMessage}`);
+      if (bytes.length - at < headerBytes + length) {
+        this.#needed = headerBytes + length;
+        break;
+      }
+      const message = bytes.subarray(at + headerBytes, at + headerBytes + length);
+      this.#onMessage(bytes[at] === 1 ? gunzipSync(message, { maxOutputLength: maxMessage }) : Buffer.from(message));
+      at += headerBytes + length;
+    }
+    this.#held = bytes.length - at;
+    this.#chunks = this.#held === 0 ? [] : [bytes.subarray(at)];
+  }
+}
+
+const headerBytes = 5;
+
+/** A gRPC message as it goes over the wire, uncompressed. */
+export function frameMessage(message: Buffer): Buffer {
+  const header = Buffer.alloc(headerBytes);
+  header.writeUInt32BE(message.length, 1);
+  return Buffer.concat([header, message]);
+}

@@ -1,0 +1,148 @@
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  constants,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import { type GrpcStatus, grpcCodes, readGrpcStatus, statusOnly, toHeaders } from './headers.ts';
+
+/** What one wants to see of a call that passes through. */
+export interface Tap {
+  /** Bytes of the request, before they go up. */
+  request?(chunk: Buffer): void;
+  /** Bytes of the answer, before they go down. */
+  response?(chunk: Buffer): void;
+  /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
+  outlivesClient?(): boolean;
+  /** The call is over upstream. Called once. */
+  ended?(end: RelayEnd): void;
+}
+
+/** How a call ended. */
+export interface RelayEnd {
+  /** What buildkitd answered; absent when it did not come to that. */
+  status: GrpcStatus | undefined;
+  /** Whether the call was called off on this side: by the client or by {@link Relay.cancel}. */
+  calledOff: boolean;
+}
+
+/** How to answer: buildkitd sends no date, so the gate adds none. */
+const withBody = { waitForTrailers: true, sendDate: false };
+const statusAlone = { endStream: true, sendDate: false };
+
+/** One call on its way through. */
+export interface Relay {
+  /** Calls it off upstream and tells the client so. */
+  cancel(message: string): void;
+}
+
+/**
+ * Passes one call through: request, answer, trailers, resets, and each side's pace to the other. Node's http2 asks for some
+ * care, said where it is taken.
+ */
+export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up: ClientHttp2Session, tap: Tap): Relay {
+  if (up.destroyed || up.closed) {
+    refuse(down, 'buildkitd does not answer');
+    tap.ended?.({ status: undefined, calledOff: false });
+    return { cancel: () => undefined };
+  }
+  const upstream = up.request(request, { endStream: false });
+  let trailers: OutgoingHttpHeaders | undefined;
+  let answered = false;
+  let calledOff = false;
+  let over = false;
+
+  const end = (): void => {
+    if (over) return;
+    over = true;
+    tap.ended?.({ status: trailers && readGrpcStatus(trailers), calledOff });
+  };
+
+  passRequest(down, upstream, tap);
+
+  upstream.on('response', (_headers, flags, raw: string[]) => {
+    answered = true;
+    const headers = toHeaders(raw);
+    const last = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
+    if (last) trailers = headers;
+    if (isOpen(down)) {
+      // A call that fails at once has its trailers in its headers and no body.
+      down.respond(headers, last ? statusAlone : withBody);
+    }
+    // Listening any earlier lets data overtake the headers.
+    if (last) upstream.resume();
+    else passAnswer(upstream, down, tap);
+  });
+  upstream.on('trailers', (_headers: IncomingHttpHeaders, _flags: number, raw: string[]) => {
+    trailers = toHeaders(raw);
+  });
+  upstream.on('end', () => {
+    end();
+    if (answered && trailers && isOpen(down)) down.end();
+  });
+  down.on('wantTrailers', () => {
+    if (!isOpen(down)) return;
+    down.sendTrailers(trailers ?? {});
+    // The server has spoken: a client that has not ended its side is not waited for.
+    if (!down.readableEnded) down.close(constants.NGHTTP2_NO_ERROR);
+  });
+  // The reason is in the reset code, read at 'close'; without a listener these would be uncaught.
+  upstream.on('error', () => undefined);
+  down.on('error', () => undefined);
+  upstream.on('close', () => {
+    end();
+    if (!isOpen(down) || trailers) return;
+    const code = upstream.rstCode || constants.NGHTTP2_INTERNAL_ERROR;
+    if (!answered)
+      refuse(down, calledOff ? 'the build was cancelled' : `buildkitd ended the call (${code})`, calledOff);
+    else down.close(code);
+  });
+  down.on('close', () => {
+    if (over || upstream.destroyed || upstream.closed) return;
+    calledOff = true;
+    if (tap.outlivesClient?.()) upstream.resume();
+    else upstream.close(down.rstCode || constants.NGHTTP2_CANCEL);
+  });
+
+  return {
+    cancel(message) {
+      if (over) return;
+      calledOff = true;
+      if (!answered) refuse(down, message, true);
+      upstream.close(constants.NGHTTP2_CANCEL);
+    },
+  };
+}
+
+function passRequest(down: ServerHttp2Stream, up: ClientHttp2Stream, tap: Tap): void {
+  down.on('data', (chunk: Buffer) => {
+    tap.request?.(chunk);
+    if (isOpen(up) && !up.write(chunk)) down.pause();
+  });
+  up.on('drain', () => down.resume());
+  down.on('end', () => {
+    if (isOpen(up)) up.end();
+  });
+}
+
+function passAnswer(up: ClientHttp2Stream, down: ServerHttp2Stream, tap: Tap): void {
+  up.on('data', (chunk: Buffer) => {
+    tap.response?.(chunk);
+    if (isOpen(down) && !down.write(chunk)) up.pause();
+  });
+  down.on('drain', () => up.resume());
+}
+
+/** Ends a call that has no answer yet with a status of our own. */
+function refuse(down: ServerHttp2Stream, message: string, cancelled = false): void {
+  if (!isOpen(down) || down.headersSent) return;
+  down.resume();
+  down.respond(statusOnly(cancelled ? grpcCodes.cancelled : grpcCodes.unavailable, message), statusAlone);
+  if (!down.readableEnded) down.close(constants.NGHTTP2_NO_ERROR);
+}
+
+function isOpen(stream: ServerHttp2Stream | ClientHttp2Stream): boolean {
+  return !stream.destroyed && !stream.closed;
+}

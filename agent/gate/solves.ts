@@ -1,0 +1,169 @@
+import { readFields, readMapEntry } from '../../common/protobuf.ts';
+import type { Logger } from '../log.ts';
+import { grpcCodes } from './headers.ts';
+import type { GateRecorder, SolveOutcome } from './recorder.ts';
+import type { RelayEnd } from './relay.ts';
+
+/**
+ * How long the end of a solve waits for its statuses, in milliseconds: since the last one came, and in all. BuildKit's own
+ * client gives its Status 3 s after the Solve (client/solve.go).
+ */
+const statusWait = { quiet: 5_000, total: 60_000 };
+/** A solve whose client has not asked for its status for so long, in milliseconds, is watched by the gate itself. */
+const ownStatusAfter = 1_000;
+
+/** A Status stream: whoever opened it, the first that brings a message of a solve is the one that is recorded. */
+export interface StatusStream {
+  ref: string;
+}
+
+/** The solves that run, each tied to its Status stream. */
+export class Solves {
+  readonly #live = new Map<string, Solve>();
+  readonly #streams = new Set<StatusStream>();
+  readonly #recorder: GateRecorder;
+  readonly #log: Logger;
+
+  constructor(recorder: GateRecorder, log: Logger) {
+    this.#recorder = recorder;
+    this.#log = log;
+  }
+
+  /**
+   * A solve begins. `undefined` when one of that name runs already: buildkitd will refuse the second.
+   * @param openStatus opens a Status stream of our own, for a client that wants none
+   */
+  begin(ref: string, build: string | undefined, openStatus: () => void): Solve | undefined {
+    if (ref === '' || this.#live.has(ref)) return undefined;
+    const solve = new Solve(ref, openStatus);
+    this.#live.set(ref, solve);
+    this.#recorder.solveStarted({ ref, build });
+    solve.wait(ownStatusAfter, () => this.#watch(solve));
+    return solve;
+  }
+
+  /** The solve of this name, while it runs. */
+  find(ref: string): Solve | undefined {
+    return this.#live.get(ref);
+  }
+
+  /** A Status stream was opened; its solve may come later. */
+  openStatus(ref: string): StatusStream {
+    const stream = { ref };
+    this.#streams.add(stream);
+    return stream;
+  }
+
+  /** A message of a Status stream. */
+  status(stream: StatusStream, message: Buffer): void {
+    const solve = this.#live.get(stream.ref);
+    if (!solve) return;
+    solve.recorded ??= stream;
+    if (solve.recorded !== stream) return;
+    this.#recorder.status(stream.ref, message);
+    if (solve.outcome) this.#awaitStatus(solve);
+  }
+
+  /** Whether a Status stream is needed even when its client has gone. */
+  isNeeded(stream: StatusStream): boolean {
+    const solve = this.#live.get(stream.ref);
+    return solve !== undefined && (solve.recorded ?? stream) === stream;
+  }
+
+  /** A Status stream has ended. */
+  closeStatus(stream: StatusStream): void {
+    this.#streams.delete(stream);
+    const solve = this.#live.get(stream.ref);
+    if (solve?.outcome && (solve.recorded === stream || !this.#isWatched(solve))) this.#finish(solve);
+  }
+
+  /** A Solve call has ended; the solve is over when its Status stream is. */
+  end(solve: Solve, end: RelayEnd, response: Buffer | undefined): void {
+    solve.outcome = toOutcome(end, response);
+    solve.endedAt = performance.now();
+    if (solve.recorded && !this.#streams.has(solve.recorded)) this.#finish(solve);
+    else this.#awaitStatus(solve);
+  }
+
+  #awaitStatus(solve: Solve): void {
+    const left = statusWait.total - (performance.now() - solve.endedAt);
+    this.#watch(solve);
+    solve.wait(Math.min(statusWait.quiet, Math.max(left, 0)), () => {
+      this.#log.warn({ ref: solve.ref }, 'the statuses of a build did not end with it');
+      this.#finish(solve);
+    });
+  }
+
+  #watch(solve: Solve): void {
+    if (!this.#isWatched(solve)) solve.openStatus();
+  }
+
+  #isWatched(solve: Solve): boolean {
+    if (solve.recorded) return true;
+    for (const stream of this.#streams) if (stream.ref === solve.ref) return true;
+    return false;
+  }
+
+  #finish(solve: Solve): void {
+    if (!solve.outcome || this.#live.get(solve.ref) !== solve) return;
+    solve.settle();
+    this.#live.delete(solve.ref);
+    this.#recorder.solveEnded(solve.ref, solve.outcome);
+    solve.done.resolve();
+  }
+}
+
+/** A solve that runs. */
+export class Solve {
+  readonly ref: string;
+  /** Opens a Status stream of our own. */
+  readonly openStatus: () => void;
+  /** Settles when the solve is over and was recorded so. */
+  readonly done = Promise.withResolvers<void>();
+  /** Calls the Solve off. */
+  cancel: ((message: string) => void) | undefined;
+  /** The Status stream that is recorded. */
+  recorded: StatusStream | undefined;
+  /** Known once the Solve call has ended. */
+  outcome: SolveOutcome | undefined;
+  /** When the Solve call ended, performance.now(). */
+  endedAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ref: string, openStatus: () => void) {
+    this.ref = ref;
+    this.openStatus = openStatus;
+  }
+
+  /** Does something later, in place of what was to be done before. */
+  wait(ms: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
+  }
+
+  /** Nothing is to be done later any more. */
+  settle(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+function toOutcome(end: RelayEnd, response: Buffer | undefined): SolveOutcome {
+  const status = end.status ?? {
+    code: end.calledOff ? grpcCodes.cancelled : grpcCodes.unavailable,
+    message: end.calledOff ? 'the build was cancelled' : 'buildkitd ended the call without an answer',
+    details: undefined,
+  };
+  const passed = status.code === grpcCodes.ok;
+  return {
+    ...status,
+    exporter: passed && response ? readExporter(response) : {},
+    cancelled: !passed && (end.calledOff || status.code === grpcCodes.cancelled),
+  };
+}
+
+/** `exporterResponse` of a serialised SolveResponse. */
+function readExporter(response: Buffer): Record<string, string> {
+  const exporter: [string, string][] = [];
+  for (const { number, bytes } of readFields(response)) if (number === 1 && bytes) exporter.push(readMapEntry(bytes));
+  return Object.fromEntries(exporter);
+}
