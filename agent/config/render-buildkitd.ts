@@ -1,0 +1,122 @@
+import { join } from 'node:path';
+import { stringify } from 'smol-toml';
+import type { Config } from './config.ts';
+import { gcPolicies } from './gc-policies.ts';
+
+/** What the machine adds to the config. */
+export interface BuildkitdFacts {
+  /** BuildKit's root directory, on a volume. */
+  root: string;
+  /** Path of the Unix socket of its API. */
+  socket: string;
+  /** Path of its trace socket; its default is one for the whole machine. */
+  otelSocket: string;
+  /** Size of the filesystem that holds `root`. */
+  diskBytes: number;
+  /** The bridge of the build steps; without one they run in the VM's own network. */
+  bridge: { name: string; subnet: string } | undefined;
+  /** Folder that holds {@link certificateFiles}; by default `/run/buildvisor/certificates`. */
+  certificates?: string;
+}
+
+const defaultCertificates = '/run/buildvisor/certificates';
+
+type Toml = { [key: string]: TomlValue };
+type TomlValue = string | number | boolean | TomlValue[] | Toml | undefined;
+
+/** `buildkitd.toml` for BuildKit v0.33.1 (cmd/buildkitd/config/config.go). */
+export function renderBuildkitdToml(config: Config, facts: BuildkitdFacts): string {
+  const rendered: Toml = {
+    root: facts.root,
+    'insecure-entitlements': config.buildkit.entitlements,
+    grpc: { address: [`unix://${facts.socket}`] },
+    otel: { socketPath: facts.otelSocket },
+    // Without this buildkitd grants the entitlement `device` by itself.
+    cdi: { disabled: !config.buildkit.entitlements.includes('device') },
+    dns: config.network.dns.length > 0 ? { nameservers: config.network.dns } : undefined,
+    system:
+      config.buildkit.platformsCacheMaxAgeMs === undefined
+        ? undefined
+        : { platformsCacheMaxAge: goDuration(config.buildkit.platformsCacheMaxAgeMs) },
+    worker: { containerd: { enabled: false }, oci: renderWorker(config, facts) },
+    registry: renderRegistries(config, facts.certificates ?? defaultCertificates),
+  };
+  return `${stringify(compact(merge(rendered, config.buildkitd as Toml))).trim()}\n`;
+}
+
+function renderWorker(config: Config, { bridge, diskBytes }: BuildkitdFacts): Toml {
+  return {
+    enabled: true,
+    // "auto" would go over to copying every layer, without a word and with an empty cache, where overlayfs cannot be had.
+    snapshotter: 'overlayfs',
+    'max-parallelism': config.buildkit.maxParallelism,
+    ...(bridge
+      ? { networkMode: 'bridge', bridgeName: bridge.name, bridgeSubnet: bridge.subnet }
+      : { networkMode: 'host' }),
+    gc: true,
+    gcpolicy: gcPolicies(config.gc, diskBytes).map((policy) => ({
+      all: policy.all || undefined,
+      filters: policy.filters.length > 0 ? policy.filters : undefined,
+      keepDuration: policy.keepDurationMs ? goDuration(policy.keepDurationMs) : undefined,
+      reservedSpace: policy.reservedBytes || undefined,
+      maxUsedSpace: policy.maxUsedBytes || undefined,
+      minFreeSpace: policy.minFreeBytes || undefined,
+    })),
+  };
+}
+
+function renderRegistries(config: Config, folder: string): Toml {
+  const files = certificateFiles(config, folder);
+  return Object.fromEntries(
+    Object.entries(config.registries).map(([host, { mirrors, http, insecure }]) => {
+      const ca = files.filter((file) => file.host === host).map((file) => file.path);
+      return [
+        host,
+        { mirrors, http: http || undefined, insecure: insecure || undefined, ca: ca.length ? ca : undefined },
+      ];
+    }),
+  );
+}
+
+/** The CA files that the rendered config names, to be written before buildkitd starts. */
+export function certificateFiles(
+  config: Config,
+  folder = defaultCertificates,
+): { host: string; path: string; pem: string }[] {
+  return Object.entries(config.registries).flatMap(([host, { ca }], index) =>
+    ca === undefined ? [] : [{ host, path: join(folder, `registry-${index}.pem`), pem: ca }],
+  );
+}
+
+/** Go's time.ParseDuration knows no days. */
+function goDuration(ms: number): string {
+  return `${ms}ms`;
+}
+
+/** Tables are merged key by key; anything else is replaced. */
+function merge(base: Toml, over: Toml): Toml {
+  const merged: Toml = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const under = merged[key];
+    merged[key] = isTable(under) && isTable(value) ? merge(under, value) : value;
+  }
+  return merged;
+}
+
+function isTable(value: TomlValue): value is Toml {
+  return typeof value === 'object' && !Array.isArray(value);
+}
+
+/** Leaves out what is not set. An empty table is not nothing to buildkitd: it takes the place of a default. */
+function compact(table: Toml): Toml {
+  return Object.fromEntries(
+    Object.entries(table)
+      .map(([key, value]): [string, TomlValue] => [key, clean(value)])
+      .filter(([, value]) => value !== undefined && !(isTable(value) && Object.keys(value).length === 0)),
+  );
+}
+
+function clean(value: TomlValue): TomlValue {
+  if (Array.isArray(value)) return value.map(clean);
+  return isTable(value) ? compact(value) : value;
+}
