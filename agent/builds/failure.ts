@@ -1,0 +1,76 @@
+import { BuildvisorError, type ErrorCode } from '../../common/errors.ts';
+import type { BuildError } from '../../common/generated/types/buildvisor/v1/BuildError.ts';
+import { toWireError } from '../../common/grpc-errors.ts';
+import { readFields, readString } from '../../common/protobuf.ts';
+import type { FailedStep } from '../../common/steps.ts';
+import type { SolveOutcome } from '../gate/recorder.ts';
+
+/** Types of BuildKit's error details, packed as JSON: frontend/gateway/pb/exit.go, solver/errdefs/vertex.go (typeurl names). */
+const exitType = /\/gatewayapi\.ExitMessage\+json$/;
+const vertexType = /\/errdefs\.Vertex\+json$/;
+
+/** Lines of a step's log that go into the result. */
+const tailLines = 50;
+
+/** gRPC codes that are told apart (google.golang.org/grpc/codes). */
+const grpc = { ok: 0, cancelled: 1, deadlineExceeded: 4, unavailable: 14 };
+
+/** What BuildKit's typed details say of a failed solve. */
+export interface SolveDetails {
+  /** Exit code of the step's process, when it had one. */
+  exitCode: number | undefined;
+  /** Digest of the step that failed. */
+  vertex: string | undefined;
+}
+
+/** Reads a serialised `google.rpc.Status`: details in field 3, each an `Any` of a type (1) and a value (2). */
+export function readDetails(status: Buffer | undefined): SolveDetails {
+  const details: SolveDetails = { exitCode: undefined, vertex: undefined };
+  if (status === undefined) return details;
+  try {
+    for (const field of readFields(status)) if (field.number === 3 && field.bytes) readDetail(field.bytes, details);
+  } catch (error) {
+    if (!(error instanceof RangeError || error instanceof SyntaxError)) throw error;
+  }
+  return details;
+}
+
+function readDetail(any: Buffer, details: SolveDetails): void {
+  const type = readString(any, 1);
+  if (exitType.test(type)) {
+    const { Code } = JSON.parse(readString(any, 2)) as { Code?: number };
+    details.exitCode ??= Number(Code ?? 0);
+  } else if (vertexType.test(type)) {
+    const { digest } = JSON.parse(readString(any, 2)) as { digest?: string };
+    details.vertex ??= digest;
+  }
+}
+
+/** The error of a solve that did not pass; undefined of one that did. */
+export function outcomeError(outcome: SolveOutcome, step: FailedStep | undefined): BuildvisorError | undefined {
+  if (outcome.code === grpc.ok && !outcome.cancelled) return undefined;
+  const code = outcomeCode(outcome);
+  const facts = step === undefined ? {} : { step: step.name };
+  if (code === 'BUILD_CANCELLED') return new BuildvisorError(code, 'The build was cancelled', { facts });
+  if (code === 'BUILD_INTERRUPTED')
+    return new BuildvisorError(code, 'BuildKit went away in the middle of the build', { facts, retryable: true });
+  return new BuildvisorError(code, outcome.message, { facts });
+}
+
+function outcomeCode({ code, cancelled, details }: SolveOutcome): ErrorCode {
+  if (cancelled || code === grpc.cancelled) return 'BUILD_CANCELLED';
+  // An answer of BuildKit's own always has details; without them it was the connection that failed.
+  if (code === grpc.unavailable && details === undefined) return 'BUILD_INTERRUPTED';
+  return 'BUILD_FAILED';
+}
+
+/** The error as the result carries it, with what is known of the step. */
+export function toBuildError(error: unknown, step: FailedStep | undefined, details: SolveDetails): BuildError {
+  return {
+    error: toWireError(error),
+    step: step?.name ?? '',
+    stepDigest: step?.digest ?? details.vertex ?? '',
+    exitCode: details.exitCode ?? 0,
+    logTail: step?.log.slice(-tailLines) ?? [],
+  };
+}

@@ -1,0 +1,243 @@
+import { type FileHandle, mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { codecOf } from '../../common/descriptors.ts';
+import type { BuildEvent, BuildEvent__Output } from '../../common/generated/types/buildvisor/v1/BuildEvent.ts';
+import { readEvents, type StoredEvent } from './journal-file.ts';
+
+/** What a journal may take: bytes kept in memory for live watchers, and bytes on disk. */
+export const journalLimits = { memory: 512 * 1024, disk: 1024 ** 3 };
+
+/** How many bytes of the file lie between two remembered positions: a watcher who comes back reads at most this for nothing. */
+const markEvery = 256 * 1024;
+
+/** What is written beside the events, for an agent that starts again. */
+export interface JournalHead {
+  id: string;
+  ref: string;
+  route: string;
+  startedAtMs: number;
+}
+
+/** An event before it has its number and time. */
+export type NewEvent = Pick<BuildEvent, 'started' | 'status' | 'result'>;
+
+/**
+ * The numbered events of one build, in a file; the last of them also in memory. Appending never waits and never fails: when
+ * the disk does, the events in memory stay, and the build's result does not depend on it. Events are handed out as
+ * serialised `buildvisor.v1.BuildEvent`s, as they lie in the file.
+ */
+export class Journal {
+  readonly #dir: string;
+  readonly #limits: typeof journalLimits;
+  #file: FileHandle | undefined;
+  #tail: StoredEvent[] = [];
+  #tailBytes = 0;
+  #lastSeq = 0;
+  #flushedSeq = 0;
+  #fileBytes = 0;
+  #marks: { seq: number; at: number }[] = [];
+  #queue: StoredEvent[] = [];
+  #queuedBytes = 0;
+  #writing: Promise<void> | undefined;
+  #closed = false;
+  #dropped = 0;
+  #failure: unknown;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(dir: string, limits = journalLimits) {
+    this.#dir = dir;
+    this.#limits = limits;
+  }
+
+  /** Number of the last event. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** Bytes on disk. */
+  get bytes(): number {
+    return this.#fileBytes;
+  }
+
+  /** Whether its last event is there. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Events that found no room, and what went wrong with the disk, if anything did. */
+  get trouble(): { dropped: number; failure: unknown } {
+    return { dropped: this.#dropped, failure: this.#failure };
+  }
+
+  /** Makes its folder and opens its file. What is appended before that is written then. */
+  async open(head: JournalHead): Promise<void> {
+    try {
+      await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+      await this.writeHead(head);
+      this.#file = await open(join(this.#dir, 'events'), 'a', 0o600);
+    } catch (error) {
+      this.#failure ??= error;
+    }
+    this.#flush();
+  }
+
+  /** Writes the head again; it comes whole or not at all. */
+  async writeHead(head: JournalHead): Promise<void> {
+    const path = join(this.#dir, 'head.json');
+    await writeFile(`${path}.new`, JSON.stringify(head), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  }
+
+  /**
+   * Takes up a journal that an earlier agent wrote. What was cut off in the middle of an event is thrown away.
+   * @returns the head and the last event
+   */
+  async load(): Promise<{ head: JournalHead; last: BuildEvent__Output | undefined }> {
+    const head = JSON.parse(await readFile(join(this.#dir, 'head.json'), 'utf8')) as JournalHead;
+    const path = join(this.#dir, 'events');
+    let last: Buffer | undefined;
+    for await (const { seq, bytes, end } of readEvents(path, 0)) {
+      this.#mark(seq, end - bytes.length - 4);
+      this.#lastSeq = this.#flushedSeq = seq;
+      this.#fileBytes = end;
+      last = bytes;
+    }
+    this.#file = await open(path, 'a', 0o600);
+    await this.#file.truncate(this.#fileBytes);
+    return { head, last: last === undefined ? undefined : codecOf('BuildEvent').decode(last) };
+  }
+
+  /** Adds an event, unless it is a status and there is no room for more. @returns its number */
+  append(event: NewEvent): number {
+    if (this.#closed) return this.#lastSeq;
+    if (event.status !== undefined && this.#fileBytes + this.#queuedBytes > this.#limits.disk) {
+      this.#dropped++;
+      return this.#lastSeq;
+    }
+    const seq = ++this.#lastSeq;
+    const bytes = codecOf('BuildEvent').encode({ ...event, seq, atMs: Date.now() });
+    this.#tail.push({ seq, bytes });
+    this.#tailBytes += bytes.length;
+    this.#queue.push({ seq, bytes });
+    this.#queuedBytes += bytes.length;
+    if (event.result) this.#closed = true;
+    this.#flush();
+    this.#notify();
+    return seq;
+  }
+
+  /** Waits until all is written, and lets go of memory and file. Watchers can go on. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#notify();
+    while (this.#writing) await this.#writing;
+    if (this.#failure === undefined) this.#shrink(0);
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** The events after number `after`, and then each as it comes, until the last one. */
+  async *watch(after: number, signal?: AbortSignal): AsyncGenerator<StoredEvent> {
+    let seen = after;
+    for (;;) {
+      signal?.throwIfAborted();
+      const changed = this.#changed.promise;
+      if (seen >= this.#lastSeq) {
+        if (this.#closed) return;
+        await untilAborted(changed, signal);
+        continue;
+      }
+      const first = this.#tail[0]?.seq ?? Number.POSITIVE_INFINITY;
+      if (seen + 1 >= first) {
+        const event = this.#tail[seen + 1 - first];
+        if (event === undefined) return;
+        yield event;
+        seen = event.seq;
+      } else {
+        const before = seen;
+        for await (const event of this.#stored(seen)) {
+          yield event;
+          seen = event.seq;
+        }
+        if (seen === before) return;
+      }
+    }
+  }
+
+  /** Events after `seen` that lie in the file. */
+  async *#stored(seen: number): AsyncGenerator<StoredEvent> {
+    const mark = this.#marks.findLast(({ seq }) => seq <= seen + 1);
+    const until = this.#flushedSeq;
+    for await (const { seq, bytes } of readEvents(join(this.#dir, 'events'), mark?.at ?? 0)) {
+      if (seq > until) return;
+      if (seq > seen) yield { seq, bytes };
+    }
+  }
+
+  #flush(): void {
+    if (this.#file === undefined || this.#writing || this.#queue.length === 0) return;
+    const file = this.#file;
+    const batch = this.#queue;
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    this.#writing = this.#write(file, batch).finally(() => {
+      this.#writing = undefined;
+      this.#flush();
+    });
+  }
+
+  async #write(file: FileHandle, batch: StoredEvent[]): Promise<void> {
+    if (this.#failure !== undefined) return;
+    try {
+      await file.appendFile(Buffer.concat(batch.flatMap(({ bytes }) => [lengthOf(bytes), bytes])));
+    } catch (error) {
+      this.#failure = error;
+      return;
+    }
+    for (const { seq, bytes } of batch) {
+      this.#mark(seq, this.#fileBytes);
+      this.#fileBytes += bytes.length + 4;
+      this.#flushedSeq = seq;
+    }
+    this.#shrink(this.#limits.memory);
+  }
+
+  #mark(seq: number, at: number): void {
+    const last = this.#marks.at(-1);
+    if (last === undefined || at - last.at >= markEvery) this.#marks.push({ seq, at });
+  }
+
+  /** Lets go of the oldest events in memory that are on disk. */
+  #shrink(most: number): void {
+    let count = 0;
+    for (const { seq, bytes } of this.#tail) {
+      if (this.#tailBytes <= most || seq > this.#flushedSeq) break;
+      this.#tailBytes -= bytes.length;
+      count++;
+    }
+    if (count > 0) this.#tail.splice(0, count);
+  }
+
+  #notify(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}
+
+function lengthOf(bytes: Buffer): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(bytes.length);
+  return length;
+}
+
+async function untilAborted(wait: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return wait;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([wait, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
