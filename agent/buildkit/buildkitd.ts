@@ -1,48 +1,179 @@
-import type { Logger } from '../log.ts';
-import type { Platform } from '../sys/platform.ts';
-
-/** A worker as buildkitd tells of it. */
-export interface WorkerInfo {
-  id: string;
-  /** Such as `linux/amd64`. */
-  platforms: string[];
-  labels: Record<string, string>;
-  /** Version of buildkitd, such as `v0.33.1`. */
-  version: string;
-}
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { raiseLimits } from '../sys/rlimit.ts';
+import { Daemon, type DaemonOptions } from './daemon.ts';
+import { killLeftovers } from './leftovers.ts';
+import type { WorkerInfo } from './worker.ts';
 
 /** What a {@link Buildkitd} needs. */
-export interface BuildkitdOptions {
-  platform: Platform;
-  /** Path of the rendered `buildkitd.toml`. */
-  configPath: string;
-  /** BuildKit's root directory, on a volume. */
-  root: string;
-  /** Path of the Unix socket it listens on. */
-  socket: string;
-  /** Clip of step logs, -1 for none: bytes a step, bytes a second. */
-  stepLog?: { maxBytes: number; maxBytesPerSecond: number };
-  log: Logger;
-}
+export type BuildkitdOptions = DaemonOptions;
 
 /** How buildkitd is. `restarting` comes after it died, `failed` when it is given up. */
 export type BuildkitdState = 'idle' | 'starting' | 'ready' | 'restarting' | 'stopping' | 'stopped' | 'failed';
 
-/** Runs buildkitd: starts it, knows when it answers, starts it again when it dies, stops it. */
-export declare class Buildkitd {
-  constructor(options: BuildkitdOptions);
+/** Told of each change of state; the error with `restarting` and `failed`. Must not throw. */
+export type BuildkitdListener = (state: BuildkitdState, error: BuildvisorError | undefined) => void;
+
+/** Milliseconds before the first restart, at most before a later one, and of good life after which the count starts anew. */
+const backoff = { first: 250, most: 30_000, forgetAfter: 60_000 };
+/** Starts that may fail one after the other before it is given up. The very first start gets one: it would fail again. */
+const failuresAllowed = 8;
+/** Milliseconds between SIGTERM and SIGKILL. */
+const graceMs = 10_000;
+
+/**
+ * Runs buildkitd: starts it, knows when it answers, starts it again when it dies, stops it. It exits with 1 on a SIGTERM as
+ * on a fault, so that an exit is judged by whether it was asked for.
+ */
+export class Buildkitd {
+  readonly #options: BuildkitdOptions;
+  readonly #listeners = new Set<BuildkitdListener>();
+  readonly #stopping = new AbortController();
+  #state: BuildkitdState = 'idle';
+  #ready = Promise.withResolvers<WorkerInfo>();
+  #restarts = 0;
+  #daemon: Daemon | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(options: BuildkitdOptions) {
+    this.#options = options;
+    this.#renewReady();
+  }
+
   /** How it is now. */
-  readonly state: BuildkitdState;
+  get state(): BuildkitdState {
+    return this.#state;
+  }
+
   /** How often it has been started again. */
-  readonly restarts: number;
-  /** Process id while it runs. */
-  readonly pid: number | undefined;
-  /** Spawns it; returns at once. `ready` tells the rest. */
-  start(): void;
-  /** The worker, once it answers. Rejects with `BUILDKITD_FAILED` when it exits first. */
-  readonly ready: Promise<WorkerInfo>;
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Its process while there is one. */
+  get pid(): number | undefined {
+    return this.#daemon?.pid;
+  }
+
+  /**
+   * The worker, once it answers; after a death, once it answers again.
+   * Rejects with `BUILDKITD_FAILED` when it is given up, `ABORTED` when it is stopped first.
+   */
+  get ready(): Promise<WorkerInfo> {
+    return this.#ready.promise;
+  }
+
+  /** Spawns it and returns at once; {@link ready} tells the rest. Once only. */
+  start(): void {
+    if (this.#running) return;
+    raiseLimits();
+    this.#running = this.#run().catch((error) => this.#giveUp(toBuildvisorError(error)));
+  }
+
   /** Calls `listener` at each change of state. @returns a function that ends that */
-  onChange(listener: (state: BuildkitdState, error?: Error) => void): () => void;
-  /** SIGTERM, a wait, SIGKILL of all its processes. Resolves when none is left. */
-  stop(signal?: AbortSignal): Promise<void>;
+  onChange(listener: BuildkitdListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * SIGTERM, ten seconds, SIGKILL; then every step it left. Resolves when none is there any more.
+   * @param signal cuts the ten seconds short
+   * @throws BuildvisorError `TIMED_OUT` when a process cannot be killed
+   */
+  async stop(signal?: AbortSignal): Promise<void> {
+    if (this.#state === 'stopped') return;
+    if (this.#state !== 'failed') this.#set('stopping');
+    this.#stopping.abort();
+    const daemon = this.#daemon;
+    if (daemon) await end(daemon, signal);
+    await this.#running;
+    await killLeftovers(this.#options.platform, this.#options.root);
+    this.#set('stopped');
+  }
+
+  /** Life after life, until it is stopped or given up. */
+  async #run(): Promise<void> {
+    let failures = 0;
+    for (;;) {
+      this.#set(this.#restarts === 0 ? 'starting' : 'restarting');
+      const { error, livedMs, answered } = await this.#live();
+      if (this.#stopping.signal.aborted) return this.#ready.reject(error);
+      if (livedMs > backoff.forgetAfter) failures = 0;
+      failures++;
+      if (answered) this.#renewReady();
+      else if (this.#restarts === 0 || failures > failuresAllowed) return this.#giveUp(error);
+      this.#options.log.error({ facts: error.facts, restarts: this.#restarts }, error.message);
+      this.#set('restarting', error);
+      if (!(await this.#pause(Math.min(backoff.first * 2 ** (failures - 1), backoff.most))))
+        return this.#ready.reject(error);
+      this.#restarts++;
+    }
+  }
+
+  /** One life, from its start until no process of it is left. */
+  async #live(): Promise<{ error: BuildvisorError; livedMs: number; answered: boolean }> {
+    let readyAt: number | undefined;
+    let failure: BuildvisorError | undefined;
+    const daemon = new Daemon(this.#options);
+    this.#daemon = daemon;
+    try {
+      const worker = await daemon.answers(this.#stopping.signal);
+      readyAt = performance.now();
+      this.#ready.resolve(worker);
+      this.#set('ready');
+    } catch (error) {
+      failure = toBuildvisorError(error);
+      if (!this.#stopping.signal.aborted) daemon.kill('SIGKILL');
+    }
+    await daemon.exited;
+    this.#daemon = undefined;
+    if (!this.#stopping.signal.aborted) await this.#sweep();
+    const livedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
+    return { error: failure ?? daemon.failure(), livedMs, answered: readyAt !== undefined };
+  }
+
+  async #sweep(): Promise<void> {
+    const { platform, root, log } = this.#options;
+    try {
+      await killLeftovers(platform, root);
+    } catch (error) {
+      // The next daemon is better than none; the root's lock keeps two apart.
+      log.error({ error: toBuildvisorError(error).message }, 'a step of the dead buildkitd could not be ended');
+    }
+  }
+
+  async #pause(ms: number): Promise<boolean> {
+    return sleep(ms, true, { signal: this.#stopping.signal }).catch(() => false);
+  }
+
+  #giveUp(error: BuildvisorError): void {
+    this.#ready.reject(error);
+    this.#set('failed', error);
+  }
+
+  #renewReady(): void {
+    this.#ready = Promise.withResolvers<WorkerInfo>();
+    // Whoever waits for it is told; nobody needs to wait.
+    this.#ready.promise.catch(() => undefined);
+  }
+
+  #set(state: BuildkitdState, error?: BuildvisorError): void {
+    if (this.#state === 'failed' && state !== 'stopped') return;
+    if (this.#state === 'stopping' && state !== 'stopped') return;
+    if (this.#state === state && !error) return;
+    this.#state = state;
+    for (const listener of this.#listeners) listener(state, error);
+  }
+}
+
+/** SIGTERM, and SIGKILL when the grace is over or the signal fires. */
+async function end(daemon: Daemon, signal: AbortSignal | undefined): Promise<void> {
+  const hurry = signal ? AbortSignal.any([signal, AbortSignal.timeout(graceMs)]) : AbortSignal.timeout(graceMs);
+  const kill = (): void => daemon.kill('SIGKILL');
+  if (hurry.aborted) kill();
+  else daemon.kill('SIGTERM');
+  hurry.addEventListener('abort', kill, { once: true });
+  await daemon.exited;
+  hurry.removeEventListener('abort', kill);
 }

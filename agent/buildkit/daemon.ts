@@ -1,0 +1,138 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import { BuildvisorError } from '../../common/errors.ts';
+import { pollUntil } from '../../common/wait.ts';
+import type { Logger } from '../log.ts';
+import { daemonCgroup, hasCgroup2, joinCgroup } from '../sys/cgroup.ts';
+import type { Platform } from '../sys/platform.ts';
+import { DaemonOutput } from './output.ts';
+import { askWorker, type WorkerInfo } from './worker.ts';
+
+/** What a {@link Daemon} needs. */
+export interface DaemonOptions {
+  platform: Platform;
+  /** Path of the rendered `buildkitd.toml`. */
+  configPath: string;
+  /** BuildKit's root directory, on a volume. */
+  root: string;
+  /** The Unix socket it listens on. */
+  socket: string;
+  /** Clip of each step's log, -1 for none: bytes, bytes a second. BuildKit's own is 2 MiB and 200 KiB/s. */
+  stepLog?: { maxBytes: number; maxBytesPerSecond: number };
+  log: Logger;
+}
+
+/**
+ * Milliseconds a start may take: a large cache makes it slow (moby/buildkit#4267), an emulated machine slower.
+ * @see readyLimit
+ */
+const readiness = { base: 120_000, perGiB: 2_000, most: 1_800_000, pollMs: 30 };
+
+/** One life of buildkitd: from its start to its exit. */
+export class Daemon {
+  readonly pid: number | undefined;
+  /** Its exit, in words for a log; settles when it has ended, however that came. */
+  readonly exited: Promise<string>;
+  readonly #child: ChildProcess;
+  readonly #output: DaemonOutput;
+  readonly #options: DaemonOptions;
+  #exit: string | undefined;
+
+  constructor(options: DaemonOptions) {
+    this.#options = options;
+    const { platform, configPath, root, socket, log } = options;
+    const args = ['--config', configPath, '--root', root, '--addr', `unix://${socket}`, '--log-format', 'json'];
+    this.#child = spawn(join(platform.toolsDir, 'buildkitd'), args, {
+      env: environment(options),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.exited = new Promise((resolve) => {
+      this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      // Not 'exit': the last lines of its output come before this one. A step that outlives it holds no end of the pipe.
+      this.#child.once('close', (code, signal) => resolve(signal ? `was killed by ${signal}` : `exited with ${code}`));
+    });
+    void this.exited.then((exit) => {
+      this.#exit = exit;
+    });
+    if (!this.#child.stderr) throw new BuildvisorError('INTERNAL', "buildkitd's output was not opened");
+    this.#output = new DaemonOutput(this.#child.stderr, log);
+    this.pid = this.#child.pid;
+    this.#enterCgroup();
+  }
+
+  /** Into a cgroup of its own, before it has children. It can do without: its steps are then found another way. */
+  #enterCgroup(): void {
+    const { platform, log } = this.#options;
+    if (this.pid === undefined || platform.kind !== 'guest' || !hasCgroup2()) return;
+    try {
+      joinCgroup(daemonCgroup, this.pid);
+    } catch (error) {
+      log.warn({ error: String(error) }, 'buildkitd has no cgroup of its own');
+    }
+  }
+
+  /**
+   * Waits until it answers.
+   * @throws BuildvisorError `BUILDKITD_FAILED` with its last words when it exits first, `TIMED_OUT`, `ABORTED`
+   */
+  async answers(signal?: AbortSignal): Promise<WorkerInfo> {
+    const { socket, root } = this.#options;
+    const limitMs = readyLimit(root);
+    const wait = { limitMs, everyMs: readiness.pollMs, what: 'buildkitd to answer', signal };
+    const answer = pollUntil(wait, async (inner) => {
+      if (this.#exit !== undefined) throw this.failure();
+      return askWorker(socket, inner);
+    });
+    const died = this.exited.then(() => Promise.reject(this.failure()));
+    return Promise.race([answer, died]);
+  }
+
+  /** The error that its exit is. */
+  failure(): BuildvisorError {
+    const words = this.#output.tail();
+    return new BuildvisorError(
+      'BUILDKITD_FAILED',
+      `buildkitd ${this.#exit ?? 'failed'}: ${words.at(-1) ?? 'no output'}`,
+      {
+        facts: { output: words.join('\n') },
+        hint: 'Its last lines of output are in the facts; a wrong buildkitd setting comes from [buildkitd] of the boot config.',
+      },
+    );
+  }
+
+  /** Sends a signal, if it still runs. */
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+}
+
+/** Milliseconds a start on this root may take: more, the more its volume holds. */
+export function readyLimit(root: string): number {
+  const { blocks, bfree, bsize } = statfsSync(root);
+  const usedGiB = ((blocks - bfree) * bsize) / 1024 ** 3;
+  return Math.min(readiness.base + usedGiB * readiness.perGiB, readiness.most);
+}
+
+/**
+ * Ours without what would make buildkitd look for a tracing service, and with our tools first in the PATH: it looks there
+ * for its CNI plugins.
+ */
+function environment({ platform, stepLog }: DaemonOptions): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^(OTEL_|JAEGER_|TRACEPARENT|TRACESTATE|NODE_)/.test(name),
+  );
+  return {
+    ...Object.fromEntries(inherited),
+    PATH: `${platform.toolsDir}:${process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
+    ...(stepLog && {
+      BUILDKIT_STEP_LOG_MAX_SIZE: clip(stepLog.maxBytes),
+      BUILDKIT_STEP_LOG_MAX_SPEED: clip(stepLog.maxBytesPerSecond),
+    }),
+  };
+}
+
+/** BuildKit reads these as 32-bit numbers and takes its default for a larger one (util/progress/logs). */
+function clip(bytes: number): string {
+  return String(Math.min(bytes, 2 ** 31 - 1));
+}
