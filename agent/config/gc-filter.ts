@@ -1,4 +1,4 @@
-import { closest, quote } from './fields.ts';
+import { closest, quote } from './words.ts';
 
 /** Kinds of cache records, as buildkitd's filters name them (client/diskusage.go, UsageRecordType). */
 export const recordTypes = [

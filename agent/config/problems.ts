@@ -1,7 +1,7 @@
 import type * as z from 'zod/mini';
-import { closest, quote } from './fields.ts';
 import type { KeyPath } from './positions.ts';
 import { schema } from './schema.ts';
+import { closest, quote } from './words.ts';
 
 /** One thing that is wrong with a config: the key's path as it would be written, its line if known, a sentence. */
 export interface Problem {

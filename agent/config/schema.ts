@@ -1,8 +1,6 @@
-import { BlockList, isIP, isIPv4 } from 'node:net';
 import * as z from 'zod/mini';
 import { buildkitdTable } from './buildkitd-schema.ts';
 import {
-  addresses,
   choice,
   count,
   duration,
@@ -10,15 +8,14 @@ import {
   later,
   list,
   optional,
-  type Share,
   scope,
-  share,
   size,
   table,
   text,
   withDefault,
 } from './fields.ts';
-import { filterProblem } from './gc-filter.ts';
+import { gcTable } from './gc-schema.ts';
+import { networkTable } from './network-schema.ts';
 import { registryTable } from './registry-schema.ts';
 
 /** First line of every boot config: what it is, and the version of its layout. */
@@ -45,44 +42,6 @@ const machine = table('The machine itself.', {
   ),
   shell: withDefault(flag('Whether `buildvisor shell` may open a terminal in the VM.'), false, 'false'),
 });
-
-const network = table(
-  'The network of the VM. Build steps have a bridge of their own behind it.',
-  {
-    mode: withDefault(choice('How the VM gets its address.', ['dhcp', 'static', 'none']), 'dhcp', '"dhcp"'),
-    address: optional(text('Address and prefix length; `static` only.', 'such as "10.0.2.15/24"', isCidr)),
-    gateway: optional(
-      text('The default route; `static` only.', 'an IP address such as "10.0.2.2"', (value) => isIP(value) !== 0),
-    ),
-    dns: withDefault(addresses('Name servers for the VM and for build steps, in place of those DHCP gives.'), [], '[]'),
-  },
-  function* ({ mode, address, gateway, dns }) {
-    const unused = mode === 'none' ? { address, gateway, dns: dns.length > 0 || undefined } : { address, gateway };
-    if (mode === 'static' && !address) yield ['address', 'missing; mode = "static" needs one, such as "10.0.2.15/24"'];
-    if (mode === 'static' && address && gateway) yield* gatewayProblems(address, gateway);
-    if (mode === 'static') return;
-    for (const [key, value] of Object.entries(unused))
-      if (value !== undefined) yield [key, `has no meaning with mode = "${mode}"; remove it or choose another mode`];
-  },
-);
-
-/** Whether it is an address with a prefix length, such as `10.0.2.15/24`. */
-function isCidr(text: string): boolean {
-  const [, ip = '', bits = ''] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
-  const family = isIP(ip);
-  return family !== 0 && Number(bits) >= 1 && Number(bits) <= (family === 4 ? 32 : 128);
-}
-
-function* gatewayProblems(address: string, gateway: string): Iterable<[string, string]> {
-  const [ip = '', bits = ''] = address.split('/');
-  const family = isIPv4(ip) ? 'ipv4' : 'ipv6';
-  const subnet = new BlockList();
-  subnet.addSubnet(ip, Number(bits), family);
-  if (isIPv4(gateway) !== isIPv4(ip)) yield ['gateway', `is of another IP version than address ${address}`];
-  else if (!subnet.check(gateway, family) && !/^fe80:/i.test(gateway))
-    yield ['gateway', `is outside of the network of address ${address}`];
-  else if (gateway === ip) yield ['gateway', "is the VM's own address"];
-}
 
 const volumes = table('The volumes of the VM.', {
   cache: table('The volume which holds what builds leave for the next ones.', {
@@ -140,82 +99,6 @@ const buildkit = table('How builds run.', {
   'step-log': stepLog,
 });
 
-const ruleShape = {
-  filters: withDefault(
-    list(
-      'Records it may take: those that match any of these [filters](https://github.com/containerd/containerd/blob/main/pkg/filters/parser.go). The fields are `type`, `id`, `description`, `mutable`, `immutable`, `shared` and `private`; the types are `regular` (layers), `source.local`, `source.git.checkout`, `exec.cachemount`, `frontend` and `internal`. Every record when left out.',
-      filter(),
-    ),
-    [],
-    '[]',
-  ),
-  all: withDefault(flag('Whether it may take `internal`, `frontend` and shared records too.'), false, 'false'),
-  age: optional(duration('It takes only what has not been used for this long.', '48h', { min: 1000 })),
-  max: optional(share('It takes while the whole cache uses more than this.')),
-  'min-free': optional(share('It takes while less than this is free on the volume.')),
-  keep: optional(share('It never brings the whole cache below this.', true)),
-};
-
-function filter() {
-  const takes = 'a filter such as "type==exec.cachemount"';
-  return text('', takes).check((context) => {
-    const problem = filterProblem(context.value);
-    if (problem)
-      context.issues.push({ code: 'custom', message: `${problem}; expected ${takes}`, input: context.value });
-  });
-}
-
-const rule = table(
-  'Rules of your own, in order, before those of the preset (with `preset = "off"`: instead).',
-  ruleShape,
-  function* (given) {
-    if (given.age === undefined && given.max === undefined && given['min-free'] === undefined)
-      yield ['max', 'missing; without max, min-free or age the rule would empty the cache after every build'];
-    if (exceeds(given.keep, given.max)) yield ['keep', 'is more than max'];
-  },
-);
-
-const gc = table(
-  'What is removed from the cache, and when. Runs at start and after each build.',
-  {
-    preset: withDefault(
-      choice(
-        '`cache-mounts-last`: contexts first, then layers, least used first; cache mounts only when nothing else is left to take. `buildkit`: BuildKit’s own policy, which takes cache mounts first. `off`: nothing is removed (but by rules).',
-        ['cache-mounts-last', 'buildkit', 'off'],
-      ),
-      'cache-mounts-last',
-      '"cache-mounts-last"',
-    ),
-    max: optional(
-      share(
-        'The preset removes while the cache uses more than this. Default "80%" of the volume; with `buildkit` at most 100 GB.',
-      ),
-    ),
-    'min-free': optional(share('The preset removes while less than this is free on the volume. Default "20%".', true)),
-    keep: optional(
-      share(
-        'The preset never brings the cache below this. Default "10%" of the volume; with `buildkit` at most 10 GB.',
-        true,
-      ),
-    ),
-    watermarks: optional(later('Levels of use at which the agent steps in during builds.')),
-    rule: withDefault(list('Rules of your own: see `[[gc.rule]]`.', rule), [], '[]'),
-  },
-  function* (given) {
-    if (exceeds(given.keep, given.max)) yield ['keep', 'is more than max'];
-    if (given.preset !== 'off') return;
-    for (const key of ['max', 'min-free', 'keep'] as const)
-      if (given[key]) yield [key, 'has no effect with preset = "off"; write a [[gc.rule]] or choose another preset'];
-  },
-);
-
-/** Whether both are given in the same unit and the first is more. */
-function exceeds(less: Share | undefined, more: Share | undefined): boolean {
-  if (!less || !more) return false;
-  if ('bytes' in less && 'bytes' in more) return less.bytes > more.bytes;
-  return 'percent' in less && 'percent' in more && less.percent > more.percent;
-}
-
 const limits = table('Limits of one build.', {
   context: withDefault(
     size('The largest context, unpacked, that is taken over the API.', '10GB', { min: 1024 }),
@@ -232,10 +115,10 @@ const limits = table('Limits of one build.', {
 export const schema = z.strictObject({
   scope: scope('The name whose builds share this VM’s cache volume. The host writes it for its own VMs.'),
   machine,
-  network,
+  network: networkTable,
   volumes,
   buildkit,
-  gc,
+  gc: gcTable,
   limits,
   registry: registryTable,
   auth: optional(later('Keys and audience of the tokens that clients must show.')),

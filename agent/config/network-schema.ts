@@ -1,0 +1,47 @@
+import { BlockList, isIP, isIPv4 } from 'node:net';
+import { addresses, choice, optional, table, text, withDefault } from './fields.ts';
+
+/** The `[network]` table. */
+export const networkTable = table(
+  'The network of the VM. Build steps have a bridge of their own behind it.',
+  {
+    mode: withDefault(choice('How the VM gets its address.', ['dhcp', 'static', 'none']), 'dhcp', '"dhcp"'),
+    address: optional(
+      text(
+        'Address and prefix length; `static` only.',
+        'an address with its prefix length such as "10.0.2.15/24"',
+        isCidr,
+      ),
+    ),
+    gateway: optional(
+      text('The default route; `static` only.', 'an IP address such as "10.0.2.2"', (value) => isIP(value) !== 0),
+    ),
+    dns: withDefault(addresses('Name servers for the VM and for build steps, in place of those DHCP gives.'), [], '[]'),
+  },
+  function* ({ mode, address, gateway, dns }) {
+    const unused = mode === 'none' ? { address, gateway, dns: dns.length > 0 || undefined } : { address, gateway };
+    if (mode === 'static' && !address) yield ['address', 'missing; mode = "static" needs one, such as "10.0.2.15/24"'];
+    if (mode === 'static' && address && gateway) yield* gatewayProblems(address, gateway);
+    if (mode === 'static') return;
+    for (const [key, value] of Object.entries(unused))
+      if (value !== undefined) yield [key, `has no meaning with mode = "${mode}"; remove it or choose another mode`];
+  },
+);
+
+/** Whether it is an address with a prefix length, such as `10.0.2.15/24`. */
+function isCidr(text: string): boolean {
+  const [, ip = '', bits = ''] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const family = isIP(ip);
+  return family !== 0 && Number(bits) >= 1 && Number(bits) <= (family === 4 ? 32 : 128);
+}
+
+function* gatewayProblems(address: string, gateway: string): Iterable<[string, string]> {
+  const [ip = '', bits = ''] = address.split('/');
+  const family = isIPv4(ip) ? 'ipv4' : 'ipv6';
+  const subnet = new BlockList();
+  subnet.addSubnet(ip, Number(bits), family);
+  if (isIPv4(gateway) !== isIPv4(ip)) yield ['gateway', `is of another IP version than address ${address}`];
+  else if (!subnet.check(gateway, family) && !/^fe80:/i.test(gateway))
+    yield ['gateway', `is outside of the network of address ${address}`];
+  else if (gateway === ip) yield ['gateway', "is the VM's own address"];
+}
