@@ -34,6 +34,7 @@ export const systemCodes = [
   'ABORTED',
   'VOLUME_MISSING',
   'VOLUME_DAMAGED',
+  'VOLUME_BUSY',
   'NETWORK_FAILED',
   'AGENT_FAILED',
   'BUILDKITD_FAILED',

@@ -1,0 +1,53 @@
+import { BuildvisorError } from '../../common/errors.ts';
+import { type RunResult, run } from '../sys/run.ts';
+import type { Drive } from './drive.ts';
+import type { Superblock } from './superblock.ts';
+
+/** e2fsck(8)'s exit code is a sum of these. */
+const exitBits = { corrected: 1, rebootNeeded: 2, uncorrected: 4, operational: 8, usage: 16, cancelled: 32 } as const;
+const limitMs = 30 * 60_000;
+
+/** What came of a check. */
+export interface CheckResult {
+  /** Whether e2fsck ran: a clean superblock needs none, and a process is dear at boot. */
+  ran: boolean;
+  /** Whether it had anything to correct, beyond a journal to replay. */
+  corrected: boolean;
+}
+
+/**
+ * Brings an unmounted filesystem in order: replays its journal and corrects what is safe to (`e2fsck -p`). One that was
+ * unmounted in order is left alone, as e2fsck itself would, unless `force` asks for a full check.
+ * @throws BuildvisorError `VOLUME_DAMAGED` for what needs a person, or when the device is smaller than the filesystem;
+ * `COMMAND_FAILED` when e2fsck could not do its work; `TIMED_OUT`, `ABORTED`.
+ */
+export async function check(
+  drive: Drive,
+  superblock: Superblock,
+  { force = false, signal }: { force?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<CheckResult> {
+  if (superblock.sizeBytes > drive.sizeBytes) throw truncated(drive, superblock);
+  if (superblock.clean && !force) return { ran: false, corrected: false };
+  const known = exitBits.corrected | exitBits.rebootNeeded | exitBits.uncorrected;
+  const okCodes = Array.from({ length: known + 1 }, (_, code) => code);
+  const result = await run('e2fsck', ['-p', ...(force ? ['-f'] : []), drive.device], { limitMs, signal, okCodes });
+  if (result.code & exitBits.uncorrected) throw damaged(drive, result);
+  return { ran: true, corrected: result.code !== 0 };
+}
+
+function truncated(drive: Drive, superblock: Superblock): BuildvisorError {
+  const facts = { drive: drive.name, deviceBytes: drive.sizeBytes, filesystemBytes: superblock.sizeBytes };
+  const message = `${drive.name} has ${drive.sizeBytes} bytes, but its filesystem ${superblock.sizeBytes}: it was truncated`;
+  return new BuildvisorError('VOLUME_DAMAGED', message, {
+    facts,
+    hint: 'Restore the device to its size if its end can be had; else delete it and start with a blank one.',
+  });
+}
+
+function damaged(drive: Drive, result: RunResult): BuildvisorError {
+  const output = `${result.stdout}${result.stderr}`.trim().slice(-2000);
+  return new BuildvisorError('VOLUME_DAMAGED', `The filesystem on ${drive.name} has errors that need a decision`, {
+    facts: { drive: drive.name, device: drive.device, exitCode: result.code, output },
+    hint: `Run "e2fsck ${drive.device}" on it by hand, or delete it and start with a blank one.`,
+  });
+}

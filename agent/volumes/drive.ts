@@ -1,0 +1,106 @@
+import { readdirSync, readFileSync, statSync, watch } from 'node:fs';
+import { basename } from 'node:path';
+import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
+import { pollUntil } from '../../common/wait.ts';
+import type { Platform } from '../sys/platform.ts';
+
+/** A drive that is there. */
+export interface Drive {
+  /** Its name: the serial the VMM gave it, such as `bv-cache`. */
+  name: string;
+  /** Path of the block device; of `bv-config` on a `process` platform perhaps of a plain file. */
+  device: string;
+  sizeBytes: number;
+}
+
+/** How long to wait for something, and what ends the wait early. */
+export interface Limit {
+  /** Milliseconds. */
+  limitMs: number;
+  signal?: AbortSignal | undefined;
+}
+
+/** Sectors of /sys/class/block/NAME/size, whatever the device's own are (kernel: Documentation/ABI/stable/sysfs-block). */
+const sectorBytes = 512;
+
+/**
+ * Waits for a drive to appear. Looks at once, then whenever /dev changes and every 100 ms, as the device's node comes
+ * before its serial can be read on some buses.
+ * @throws BuildvisorError `VOLUME_MISSING` with `found`, the names of the drives there are; `ABORTED`.
+ */
+export async function waitForDrive(platform: Platform, name: string, limit: Limit): Promise<Drive> {
+  const now = findDrive(platform, name);
+  if (now) return now;
+  const seen = Promise.withResolvers<Drive>();
+  const look = (): Drive | undefined => {
+    const drive = findDrive(platform, name);
+    if (drive) seen.resolve(drive);
+    return drive;
+  };
+  const watcher = watch('/dev', look);
+  watcher.on('error', () => watcher.close());
+  try {
+    return await Promise.race([seen.promise, pollUntil({ ...limit, what: `the drive ${name}`, everyMs: 100 }, look)]);
+  } catch (error) {
+    throw isBuildvisorError(error, 'TIMED_OUT') ? missing(platform, name, limit.limitMs, error) : error;
+  } finally {
+    watcher.close();
+  }
+}
+
+/** The drive of this name, if it is there now. */
+export function findDrive(platform: Platform, name: string): Drive | undefined {
+  const device = platform.drives ? platform.drives.get(name) : drivesBySerial().get(name);
+  if (device === undefined) return undefined;
+  try {
+    return { name, device, sizeBytes: sizeOf(device) };
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENXIO')) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Device by serial of every disk that has one. virtio-blk tells it at `serial`, NVMe at `device/serial` padded with blanks.
+ * @param sysBlock folder to read in place of /sys/block
+ */
+export function drivesBySerial(sysBlock = '/sys/block'): Map<string, string> {
+  const drives = new Map<string, string>();
+  for (const disk of readdirSync(sysBlock)) {
+    const serial = readSerial(`${sysBlock}/${disk}/serial`) ?? readSerial(`${sysBlock}/${disk}/device/serial`);
+    if (serial !== undefined && !drives.has(serial)) drives.set(serial, `/dev/${disk}`);
+  }
+  return drives;
+}
+
+function readSerial(path: string): string | undefined {
+  try {
+    const serial = readFileSync(path, 'latin1').replace(/[\0\s]+$/, '');
+    return serial === '' ? undefined : serial;
+  } catch (error) {
+    // A disk without a serial, or one that was just taken away.
+    if (hasErrno(error, 'ENOENT', 'ENODEV', 'ENXIO', 'EIO')) return undefined;
+    throw error;
+  }
+}
+
+/** Size in bytes of a block device or a file. */
+export function sizeOf(path: string): number {
+  const stat = statSync(path);
+  if (!stat.isBlockDevice()) return stat.size;
+  return Number(readFileSync(`/sys/dev/block/${deviceNumber(stat.rdev)}/size`, 'latin1')) * sectorBytes;
+}
+
+/** `major:minor` as /proc/self/mountinfo writes it, of a `stat.rdev` or `stat.dev` (glibc: gnu_dev_major(3)). */
+export function deviceNumber(rdev: number): string {
+  return `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
+}
+
+function missing(platform: Platform, name: string, limitMs: number, cause: unknown): BuildvisorError {
+  const found = [...(platform.drives ?? drivesBySerial())].map(([found, device]) => `${found} (${basename(device)})`);
+  return new BuildvisorError('VOLUME_MISSING', `No drive "${name}" after ${limitMs / 1000} s`, {
+    facts: { drive: name, found: found.join(', '), limitMs },
+    hint: `Attach it with the serial ${name}. Drives found: ${found.join(', ') || 'none'}.`,
+    cause,
+  });
+}
