@@ -1,0 +1,83 @@
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BuildvisorError, hasErrno } from '../../../common/errors.ts';
+import { buildDirectory } from '../../client/build-directory.ts';
+import { artefact, readArtefacts } from '../../machine/artefacts.ts';
+import { usageError } from '../exit.ts';
+import { formatOutput } from './outputs.ts';
+import type { RouteJob, RouteResult } from './run.ts';
+
+/**
+ * Checks a context before anything is booted.
+ * @throws BuildvisorError `USAGE`, `DOCKERFILE_MISSING`
+ */
+export function checkDirectory(context: string, file: string | undefined): void {
+  const found = statSync(context, { throwIfNoEntry: false });
+  if (/^[a-z+]+:\/\//.test(context))
+    throw usageError(`${context} is a URL; a context is a directory or - for a tar on stdin`);
+  if (!found) throw usageError(`There is no directory ${context}`);
+  if (!found.isDirectory())
+    throw usageError(`${context} is not a directory`, 'A tar goes to stdin: buildvisor build - < FILE.');
+  const dockerfile = file ?? join(context, 'Dockerfile');
+  if (statSync(dockerfile, { throwIfNoEntry: false })?.isFile()) return;
+  throw new BuildvisorError('DOCKERFILE_MISSING', `There is no Dockerfile ${dockerfile}`, {
+    hint: 'Give its path with --file.',
+    facts: { path: dockerfile },
+  });
+}
+
+/** Builds a directory through buildctl, which sends what changed of its files. */
+export async function buildSession({
+  machine,
+  context,
+  flags,
+  files,
+  display,
+  signal,
+}: RouteJob): Promise<RouteResult> {
+  const outputs = files.destinations;
+  const folder = outputs.length > 0 ? mkdtempSync(join(tmpdir(), 'buildvisor-')) : undefined;
+  const metadata = folder === undefined ? flags.metadataFile : (flags.metadataFile ?? join(folder, 'metadata.json'));
+  try {
+    const statuses = buildDirectory(
+      {
+        context,
+        dockerfile: flags.file,
+        target: flags.target,
+        buildArgs: flags.buildArg,
+        labels: flags.label,
+        platforms: flags.platform,
+        noCache: !flags.cache,
+        pull: flags.pull,
+        network: flags.network,
+        outputs: outputs.map(({ spec, dest }) => formatOutput(spec, dest)),
+        secrets: flags.secret,
+        ssh: flags.ssh,
+        metadataFile: metadata,
+      },
+      {
+        buildkitSocket: machine.buildkitSocket,
+        buildctl: join(artefact(readArtefacts(), 'tools'), 'buildctl'),
+        signal,
+        stdout: outputs.some(({ dest }) => dest === '-') ? 1 : undefined,
+      },
+    );
+    for await (const status of statuses) display.update(status);
+    return { digest: metadata === undefined ? '' : readDigest(metadata) };
+  } finally {
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The image's digest from buildctl's metadata file; there is none for outputs that are no image. */
+function readDigest(path: string): string {
+  try {
+    const metadata = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+    const digest = metadata['containerimage.digest'];
+    return typeof digest === 'string' ? digest : '';
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return '';
+    throw error;
+  }
+}

@@ -1,0 +1,123 @@
+import { BuildvisorError } from '../../../common/errors.ts';
+import type { Scope } from '../../../common/scope.ts';
+import { formatBytes, formatDuration } from '../../../common/units.ts';
+import type { Info } from '../../client/types.ts';
+import { find, list, type Machine } from '../../machine/machines.ts';
+import { formatFields, formatTable } from '../table.ts';
+import { terminalWidth } from './ls.ts';
+
+/** `buildvisor info SCOPE`: what the VM says of itself. */
+export async function showInfo(scope: Scope, flags: { json?: boolean }): Promise<void> {
+  const machine = requireMachine(scope);
+  const { connectApi } = await import('../../client/connect.ts');
+  const client = connectApi(machine.apiSocket);
+  try {
+    const info = await client.info();
+    if (flags.json) process.stdout.write(`${JSON.stringify({ ...info, host: machine.state })}\n`);
+    else process.stdout.write(`${infoLines(info, machine).join('\n')}\n`);
+  } finally {
+    client.close();
+  }
+}
+
+/**
+ * The scope's VM, which must be up.
+ * @throws BuildvisorError `VM_NOT_RUNNING`
+ */
+export function requireMachine(scope: Scope): Machine {
+  const machine = find(scope);
+  if (machine) return machine;
+  const known = list().find((one) => one.scope === scope);
+  const phase = known?.live ? `is ${known.state?.phase}` : 'is not up';
+  throw new BuildvisorError('VM_NOT_RUNNING', `The VM of ${scope} ${phase}`, {
+    hint: `\`buildvisor up ${scope}\` boots it.`,
+    facts: { scope },
+  });
+}
+
+/** The info as lines, in sections. */
+export function infoLines(info: Info, machine: Machine): string[] {
+  const { versions, state, worker } = info;
+  const lines = formatFields([
+    ['scope', info.scope],
+    ['state', [state?.phase.toLowerCase(), state?.detail].filter(Boolean).join(', ')],
+    ['builds running', String(state?.buildsRunning ?? 0)],
+    [
+      'versions',
+      `buildvisor ${versions?.buildvisor}, buildkit ${versions?.buildkit}, node ${versions?.node}, linux ${versions?.kernel}`,
+    ],
+    [
+      'machine',
+      `${info.cpus} CPUs, ${formatBytes(info.memoryBytes)}, ${machine.state.description || machine.state.driver}`,
+    ],
+    ['idle timeout', info.idleTimeoutMs > 0 ? formatDuration(info.idleTimeoutMs) : 'never'],
+    ['platforms', worker?.platforms.join(' ') || undefined],
+    ['buildkitd restarts', info.buildkitdRestarts > 0 ? String(info.buildkitdRestarts) : undefined],
+    ['buildkit socket', machine.buildkitSocket],
+    ['api socket', machine.apiSocket],
+    ['console', machine.consoleLog],
+  ]);
+  const width = terminalWidth();
+  const section = (title: string, rows: string[]): void => {
+    if (rows.length > 0) lines.push('', title, ...rows.map((row) => `  ${row}`));
+  };
+  section(
+    'volumes',
+    info.volumes.length === 0 ? [] : formatTable(volumeColumns, info.volumes.map(volumeRow), width && width - 2),
+  );
+  section(
+    'gc',
+    info.gcPolicies.length === 0 ? [] : formatTable(gcColumns, info.gcPolicies.map(gcRow), width && width - 2),
+  );
+  section('boot', formatFields(info.bootPhases.map(({ name, atMs }) => [name, formatDuration(atMs)])));
+  section(
+    'capabilities',
+    formatFields(info.capabilities.map(({ name, available, reason }) => [name, available ? 'yes' : `no: ${reason}`])),
+  );
+  return lines;
+}
+
+const volumeColumns = [
+  { title: 'VOLUME' },
+  { title: 'MODE' },
+  { title: 'SIZE', right: true },
+  { title: 'FREE', right: true },
+  { title: 'DEVICE' },
+  { title: 'NOTES' },
+];
+
+function volumeRow(volume: Info['volumes'][number]): string[] {
+  const notes = [
+    volume.formatted ? 'formatted at this boot' : '',
+    volume.wasUnclean ? 'was not unmounted cleanly' : '',
+  ];
+  return [
+    volume.name,
+    volume.mode || '-',
+    formatBytes(volume.sizeBytes),
+    formatBytes(volume.freeBytes),
+    volume.device,
+    notes.filter(Boolean).join(', '),
+  ];
+}
+
+const gcColumns = [
+  { title: 'POLICY' },
+  { title: 'KEEP', right: true },
+  { title: 'RESERVED', right: true },
+  { title: 'MAX USED', right: true },
+  { title: 'MIN FREE', right: true },
+  { title: 'FILTERS' },
+];
+
+function gcRow(policy: Info['gcPolicies'][number], index: number): string[] {
+  const bytes = (value: number): string => (value > 0 ? formatBytes(value) : '-');
+  return [
+    `${index + 1}${policy.all ? ' (all)' : ''}`,
+    policy.keepDurationMs > 0 ? formatDuration(policy.keepDurationMs) : '-',
+    bytes(policy.reservedBytes),
+    bytes(policy.maxUsedBytes),
+    bytes(policy.minFreeBytes),
+    policy.filters.join(' ') || '-',
+  ];
+}

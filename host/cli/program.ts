@@ -1,0 +1,208 @@
+import { Command, Option } from 'commander';
+import { progressModes } from './progress/progress.ts';
+import { argumentValue, commaValue, countValue, labelValue, listValue, scopeValue, sizeValue } from './values.ts';
+
+const modes = progressModes.join('|');
+const group = { machine: 'Options of the VM, when it is booted:', result: 'What becomes of the result:' };
+
+/** Gets the exit code a command ends with, when it is not 0. */
+type SetExit = (code: number) => void;
+
+/** The command line: names, options and help. Each command's code is loaded when it runs. */
+export function makeProgram(setExit: SetExit): Command {
+  const program = new Command('buildvisor')
+    .description('Container builds in a VM of their own, with a cache that stays.')
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      examples('buildvisor build . --scope acme/app/main --output type=oci,dest=app.tar', 'buildvisor ls'),
+    );
+  addBuild(program);
+  addUp(program);
+  addDown(program);
+  addLs(program);
+  addInfo(program);
+  addLogs(program);
+  addShell(program, setExit);
+  addRest(program);
+  return program;
+}
+
+function addBuild(program: Command): void {
+  const build = program
+    .command('build')
+    .summary('build a Dockerfile in the VM of a scope')
+    .description('Builds a Dockerfile in the VM of a scope, and boots that VM first when it is not up.')
+    .argument('[context]', 'a directory, or - for a tar on stdin', '.')
+    .addOption(scopeOption())
+    .option('-f, --file <path>', 'the Dockerfile (default: Dockerfile in the context)')
+    .option('--target <stage>', 'build this stage and what it needs')
+    .option('--build-arg <key=value>', 'a build argument; KEY alone takes it from the environment', argumentValue)
+    .option('--label <key=value>', 'a label of the image', labelValue)
+    .option('--platform <list>', 'platforms, such as linux/amd64,linux/arm64', commaValue)
+    .option('--no-cache', 'run every step again, with empty cache mounts')
+    .option('--pull', 'ask the registry for newer base images')
+    .addOption(
+      new Option('--network <mode>', 'network of RUN steps; host must be allowed by the config').choices([
+        'default',
+        'none',
+        'host',
+      ]),
+    )
+    .option('--secret <spec>', 'a secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=NAME', listValue)
+    .option('--ssh <spec>', 'an SSH agent or key for RUN --mount=type=ssh: default or NAME=SOCKET', listValue)
+    .addOption(
+      new Option('--progress <mode>', `${modes}; on stderr`)
+        .choices(progressModes)
+        .default('auto')
+        .env('BUILDVISOR_PROGRESS'),
+    )
+    .option('-q, --quiet', "no progress; the image's digest on stdout")
+    .optionsGroup(group.result)
+    .option(
+      '-o, --output <spec>',
+      'DIR, - or type=local|tar|oci|docker|image|registry,dest=…; again for more',
+      listValue,
+    )
+    .option('-t, --tag <name>', 'name of the image, for --push and in archives; again for more', listValue)
+    .option('--push', 'push to the registry of the tags, from the VM')
+    .option('--metadata-file <path>', "write digests and the rest of the exporter's answer there as JSON");
+  machineOptions(build)
+    .addHelpText(
+      'after',
+      `
+Without --output or --push the result stays in the VM's cache, where the next build finds it; tags are not kept.
+A destination file is replaced only when the build has passed. .dockerignore is honoured.
+Exit code: 0 built, 1 the build failed, 2 bad usage, 3 the machine failed, 130 interrupted.
+${examples(
+  'buildvisor build . --scope acme/app/main',
+  'buildvisor build . -s acme/app/main -t app:1 -o type=docker,dest=- | docker load',
+  'buildvisor build . -s acme/app/main -t registry.example/app:1 --push',
+  'buildvisor build app -s acme/app/main -f app/ci.Dockerfile --target test --build-arg MODE=ci -o out/',
+  'git archive HEAD | buildvisor build - -s acme/app/main',
+)}`,
+    )
+    .action(async (context, flags) => (await import('./build/run.ts')).runBuild(context, flags));
+}
+
+function addUp(program: Command): void {
+  const up = program
+    .command('up')
+    .summary('boot the VM of a scope')
+    .description('Boots the VM of a scope and waits until it builds. Prints how other clients reach it.')
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--json', "print the VM's state as JSON")
+    .addOption(
+      new Option('--progress <mode>', modes).choices(progressModes).default('auto').env('BUILDVISOR_PROGRESS'),
+    );
+  machineOptions(up)
+    .addHelpText('after', examples('buildvisor up acme/app/main --config builder.toml --memory 4GiB --cpus 4'))
+    .action(async (scope, flags) => (await import('./commands/up.ts')).bringUp(scope, flags));
+}
+
+function addDown(program: Command): void {
+  program
+    .command('down')
+    .summary('switch VMs off')
+    .description('Switches the VMs of scopes off in order. Their cache volumes stay.')
+    .argument('[scopes...]', 'such as acme/app/main', (text: string, before: string[] | undefined) => [
+      ...(before ?? []),
+      scopeValue(text),
+    ])
+    .option('--all', 'every VM that is up')
+    .addHelpText('after', examples('buildvisor down acme/app/main', 'buildvisor down --all'))
+    .action(async (scopes, flags) => (await import('./commands/down.ts')).takeDown(scopes ?? [], flags));
+}
+
+function addLs(program: Command): void {
+  program
+    .command('ls')
+    .summary('list scopes, their VMs and cache volumes')
+    .description('Lists every scope with its VM and its cache volume.')
+    .option('-q, --quiet', 'scopes only')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples("buildvisor ls --json | jq -r '.[] | select(.live) | .scope'"))
+    .action(async (flags) => (await import('./commands/ls.ts')).listMachines(flags));
+}
+
+function addInfo(program: Command): void {
+  program
+    .command('info')
+    .summary('what a VM says of itself')
+    .description('Shows versions, volumes, GC policies, boot times and capabilities of a VM that is up.')
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      examples('buildvisor info acme/app/main', 'buildvisor info acme/app/main --json | jq .volumes'),
+    )
+    .action(async (scope, flags) => (await import('./commands/info.ts')).showInfo(scope, flags));
+}
+
+function addLogs(program: Command): void {
+  program
+    .command('logs')
+    .summary("show a VM's console")
+    .description('Shows the console of the VM of a scope, or of its last VM.')
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('-f, --follow', 'go on as lines come, until the VM is off')
+    .option('-n, --lines <count>', 'the last lines only', countValue)
+    .addHelpText('after', examples('buildvisor logs acme/app/main -n 50 --follow'))
+    .action(async (scope, flags) => (await import('./commands/logs.ts')).showLogs(scope, flags));
+}
+
+function addShell(program: Command, setExit: SetExit): void {
+  program
+    .command('shell')
+    .summary('open a shell in a VM')
+    .description('Opens a shell in a VM that is up. The boot config must allow it: [machine] shell = true.')
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .argument('[command...]', 'after --: a command and its arguments, in place of the shell')
+    .option('--tty', 'a terminal in the guest, also when this is none')
+    .option('--no-tty', 'plain pipes')
+    .addHelpText(
+      'after',
+      `
+The exit code is the command's, or 128 + N when signal N ended it.
+${examples('buildvisor shell acme/app/main', 'buildvisor shell acme/app/main -- df -h', 'buildvisor shell acme/app/main -- cat /proc/meminfo | grep Free')}`,
+    )
+    .action(async (scope, command, flags) =>
+      setExit(await (await import('./commands/shell.ts')).openShell(scope, command, flags)),
+    );
+}
+
+function addRest(program: Command): void {
+  program
+    .command('version')
+    .summary('print versions')
+    .description("Prints this program's version.")
+    .option('--json', 'as JSON')
+    .action(async (flags) => (await import('./commands/version.ts')).showVersion(flags));
+  program
+    .command('vm', { hidden: true })
+    .description('The monitor of one VM; started by the other commands.')
+    .action(async () => (await import('../machine/monitor.ts')).runMonitor());
+}
+
+function machineOptions(command: Command): Command {
+  return command
+    .optionsGroup(group.machine)
+    .option('--config <file>', 'boot config, TOML; the scope is put in')
+    .option('--memory <size>', 'memory (default: 2GiB)', sizeValue)
+    .option('--cpus <count>', "CPUs (default: the host's, at most 4)", countValue)
+    .option('--cache-size <size>', 'size of the cache volume; it grows, and never shrinks', sizeValue)
+    .option('--scratch-size <size>', 'size of the scratch volume', sizeValue)
+    .addOption(
+      new Option('--driver <name>', 'how the VM is run').choices(['qemu', 'process']).env('BUILDVISOR_DRIVER'),
+    );
+}
+
+function scopeOption(): Option {
+  return new Option('-s, --scope <scope>', 'whose cache to build with, such as acme/app/main')
+    .argParser(scopeValue)
+    .env('BUILDVISOR_SCOPE');
+}
+
+function examples(...lines: string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
