@@ -1,0 +1,170 @@
+import { dirname } from 'node:path';
+import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { apiPort, gatePort } from '../../common/protocol.ts';
+import type { MachineState } from '../client/types.ts';
+import { readArtefacts } from './artefacts.ts';
+import { ConsoleLog } from './console-log.ts';
+import type { Driver, DriverName, MachineExit, RunningMachine } from './driver.ts';
+import { followGuest } from './follow-guest.ts';
+import { endLeftovers, ownerEnv } from './leftovers.ts';
+import type { MonitorRequest } from './monitor-request.ts';
+import { makePrivateDir } from './paths.ts';
+import { type Relay, startRelay } from './relay.ts';
+import { stopGuest } from './stop-guest.ts';
+import { type EndFacts, judgeEnd } from './verdict.ts';
+import type { VmStateFile } from './vm-state-file.ts';
+import { openVolumes, type Volumes } from './volumes.ts';
+import { connectWhenListening } from './vsock-connect.ts';
+
+/** Milliseconds a relayed connection waits for a guest that does not listen just now. */
+const relayLimitMs = 5_000;
+
+/** A VM and what its monitor has for it. */
+interface Life {
+  request: MonitorRequest;
+  file: VmStateFile;
+  log: (line: string) => void;
+  console: ConsoleLog;
+  /** Fires when the VM is to be stopped. */
+  stop: AbortSignal;
+}
+
+/**
+ * Runs a VM from its volumes to its end, and writes down how it ended. Never throws: what goes wrong is in the state file.
+ * @param stop fires, with the reason as a word, when the VM is to be ended in order
+ */
+export async function runVm(
+  request: MonitorRequest,
+  file: VmStateFile,
+  log: (line: string) => void,
+  stop: AbortSignal,
+): Promise<void> {
+  const console = new ConsoleLog(file.state.consoleLog);
+  const life: Life = { request, file, log, console, stop };
+  let volumes: Volumes | undefined;
+  let facts: Partial<EndFacts> = {};
+  try {
+    const left = await endLeftovers(request.dir);
+    if (left.length > 0) log(`ended what the last monitor left: ${left.map(({ pid }) => pid).join(', ')}`);
+    volumes = await openVolumes(request);
+    facts = await runMachine(life, volumes);
+  } catch (error) {
+    facts = { error: toBuildvisorError(error) };
+  }
+  await volumes?.release().catch((error: unknown) => log(`releasing volumes: ${String(error)}`));
+  console.close();
+  const verdict = judgeEnd({
+    ...{ scope: request.scope, wasReady: file.state.bootMs !== undefined },
+    ...{ exit: undefined, stopped: undefined, error: undefined, said: console.end, tail: console.tail() },
+    ...facts,
+  });
+  log(`${verdict.phase}: ${verdict.endReason}`);
+  await file.update({ ...verdict, detail: '', endedAt: new Date().toISOString() });
+}
+
+/** Starts the machine, follows it, and ends it when asked to or when it fails. */
+async function runMachine(life: Life, volumes: Volumes): Promise<Partial<EndFacts>> {
+  const { request, file, log, console, stop } = life;
+  makePrivateDir(dirname(request.runtimeDir), request.runtimeDir);
+  await file.update({ detail: 'starting the machine' });
+  const driver = await loadDriver(request.driver);
+  const startedAt = performance.now();
+  const machine = await driver.start(
+    {
+      ...{ scope: request.scope, runtimeDir: request.runtimeDir, drives: volumes.drives },
+      ...{ memoryBytes: request.memoryBytes, cpus: request.cpus, artefacts: readArtefacts() },
+      env: { ...machineEnv(process.env), [ownerEnv]: request.dir },
+      onConsole: (chunk) => console.write(chunk),
+      onLog: log,
+    },
+    stop,
+  );
+  const relays = await startRelays(life, machine);
+  const sockets = machine.sockets ?? file.state.sockets;
+  await file.update({ phase: 'booting', detail: 'the kernel starts', description: machine.description, sockets });
+  const follower = new AbortController();
+  const followed = followGuest({
+    ...{ machine, apiSocket: sockets.api, bootLimitMs: request.bootLimitMs, signal: follower.signal },
+    onState: (state) => void showState(file, state, performance.now() - startedAt),
+  });
+  try {
+    const end = await firstEnd(machine, followed, stop);
+    follower.abort();
+    if (end.exit !== undefined) return { exit: end.exit };
+    await file.update({ phase: 'stopping', detail: end.error?.message ?? 'shutting down' });
+    const reason = end.error?.code ?? 'shutdown';
+    const means = await stopGuest(machine, { apiSocket: sockets.api, reason, log });
+    return { error: end.error, stopped: { reason, means } };
+  } finally {
+    follower.abort();
+    for (const relay of relays) relay.close();
+  }
+}
+
+/** Waits for the first of: the machine is gone, the guest failed, the VM is to be stopped. */
+async function firstEnd(
+  machine: RunningMachine,
+  followed: Promise<void>,
+  stop: AbortSignal,
+): Promise<{ exit?: MachineExit; error?: BuildvisorError }> {
+  const asked = new Promise<object>((resolve) => {
+    if (stop.aborted) resolve({});
+    else stop.addEventListener('abort', () => resolve({}), { once: true });
+  });
+  const failed = new Promise<{ error: BuildvisorError }>((resolve) => {
+    followed.catch((error: unknown) => {
+      if (!isBuildvisorError(error, 'ABORTED')) resolve({ error: guestFailure(error) });
+    });
+  });
+  const exited = machine.exited.then((exit) => ({ exit }));
+  return Promise.race([exited, failed, asked]);
+}
+
+/** A guest that cannot be followed has failed; one that says why keeps its own code. */
+function guestFailure(error: unknown): BuildvisorError {
+  if (!isBuildvisorError(error, 'TIMED_OUT')) return toBuildvisorError(error, 'VM_FAILED');
+  return new BuildvisorError('VM_FAILED', `The guest does not answer. ${error.message}`, { cause: error });
+}
+
+/** The relays of the guest's ports, none where the driver offers its sockets itself. */
+async function startRelays({ file, log }: Life, machine: RunningMachine): Promise<Relay[]> {
+  if (machine.sockets !== undefined) return [];
+  const { api, buildkit } = file.state.sockets;
+  const ports: [string, number][] = [
+    [api, apiPort],
+    [buildkit, gatePort],
+  ];
+  return Promise.all(
+    ports.map(([path, port]) =>
+      startRelay(
+        path,
+        (signal) => connectWhenListening((inner) => machine.connect(port, inner), { limitMs: relayLimitMs, signal }),
+        (error) => log(`relay ${port}: ${String(error)}`),
+      ),
+    ),
+  );
+}
+
+/** Writes the guest's state down. */
+async function showState(file: VmStateFile, state: MachineState, sinceStartMs: number): Promise<void> {
+  const { phase } = file.state;
+  if (phase === 'stopping' || state.phase === 'FAILED' || state.phase === 'PHASE_UNSPECIFIED') return;
+  const phases = { BOOTING: 'booting', READY: 'ready', DRAINING: 'stopping' } as const;
+  const next = phases[state.phase];
+  const bootMs = file.state.bootMs ?? (next === 'ready' ? Math.round(sinceStartMs) : undefined);
+  await file.update({ phase: next, detail: state.detail, ...(bootMs === undefined ? {} : { bootMs }) });
+}
+
+async function loadDriver(name: DriverName): Promise<Driver> {
+  if (name === 'qemu') return (await import('./qemu.ts')).qemuDriver;
+  return (await import('./process.ts')).processDriver;
+}
+
+/** What the VMM and a `process` guest get of this process's environment: how to find programs and proxies, and nothing of the user's. */
+export function machineEnv(env: NodeJS.ProcessEnv): Record<string, string> {
+  const passed = /^(PATH|HOME|TMPDIR|LANG|LC_ALL|TZ|(https?|no|all)_proxy)$/i;
+  const entries = Object.entries(env).filter((entry): entry is [string, string] => {
+    return passed.test(entry[0]) && entry[1] !== undefined;
+  });
+  return Object.fromEntries(entries);
+}
