@@ -1,0 +1,44 @@
+/** The Go programs: buildkitd and its tools, compiled from the modules that rootfs/go.mod pins. Static, without paths of this machine. */
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { artefact, contentOf } from './artefact.ts';
+import { repo } from './paths.ts';
+
+/** Each program: its name here, its package, and the variable in which it keeps its version. */
+const programs = [
+  { name: 'buildkitd', module: 'github.com/moby/buildkit', path: '/cmd/buildkitd', versionIn: '/version.Version' },
+  { name: 'buildctl', module: 'github.com/moby/buildkit', path: '/cmd/buildctl', versionIn: '/version.Version' },
+  { name: 'buildx', module: 'github.com/docker/buildx', path: '/cmd/buildx', versionIn: '/version.Version' },
+  ...[
+    ['bridge', '/plugins/main/bridge'],
+    ['loopback', '/plugins/main/loopback'],
+    ['host-local', '/plugins/ipam/host-local'],
+    ['firewall', '/plugins/meta/firewall'],
+  ].map(([name, path]) => ({
+    // BuildKit looks for its plugins under these names (util/network/cniprovider).
+    name: `buildkit-cni-${name}`,
+    module: 'github.com/containernetworking/plugins',
+    path: `${path}`,
+    versionIn: '/pkg/utils/buildversion.BuildVersion',
+  })),
+];
+
+const options = ['-trimpath', '-buildvcs=false'];
+const environment = { CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64', GOAMD64: 'v1', GOFLAGS: '-mod=readonly' };
+
+/** The folder with the compiled programs. */
+export async function prepareTools(): Promise<string> {
+  const rootfs = join(repo, 'rootfs');
+  const pins = await contentOf(join(rootfs, 'go.mod'), join(rootfs, 'go.sum'));
+  const inputs = [...pins, JSON.stringify([programs, options, environment])];
+  return artefact({ kind: 'tools', inputs, build: (into) => compile(rootfs, into) });
+}
+
+async function compile(rootfs: string, into: string): Promise<void> {
+  for (const { name, module, path, versionIn } of programs) {
+    const { stdout: version } = await execa('go', ['list', '-m', '-f', '{{.Version}}', module], { cwd: rootfs });
+    const flags = `-s -w -buildid= -X ${module}${versionIn}=${version}`;
+    const args = ['build', ...options, '-ldflags', flags, '-o', join(into, name), module + path];
+    await execa('go', args, { cwd: rootfs, env: environment });
+  }
+}

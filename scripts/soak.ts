@@ -1,0 +1,4 @@
+/** `npm run soak -- NAME`: runs soak/NAME.ts. */
+import { runNamed } from './run-named.ts';
+
+await runNamed('soak');
