@@ -62,7 +62,12 @@ export function syncAll(): Promise<void> {
   });
 }
 
-const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** Of two names for one number the first counts: EAGAIN, not EWOULDBLOCK. */
+const errnoNames = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, number]) => [number, name]),
+);
 
 /** The error of a failed call: code `SYSCALL_FAILED`, facts `call` and `errno` (by name, such as `EBUSY`). */
 export function syscallError(name: string, errno: number, facts: Facts = {}): BuildvisorError {

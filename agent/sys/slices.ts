@@ -31,7 +31,10 @@ class SlicedSocket extends Duplex {
     });
     socket.on('end', () => this.push(null));
     socket.on('error', (error) => this.destroy(error));
-    socket.on('close', () => this.destroy());
+    // After a proper end, what is still buffered here may be read; both sides' end destroys us without help.
+    socket.on('close', () => {
+      if (!socket.readableEnded) this.destroy();
+    });
     socket.pause();
   }
 
@@ -60,7 +63,7 @@ class SlicedSocket extends Duplex {
   }
 
   override _final(done: Done): void {
-    this.#socket.end(() => done());
+    this.#socket.end((error?: Error) => done(error));
   }
 
   override _destroy(error: Error | null, done: Done): void {
