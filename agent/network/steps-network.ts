@@ -1,0 +1,91 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { type BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
+import { run } from '../sys/run.ts';
+import { overlap, refusedNetworks, renderStepsRules, type StepsFilter } from './steps-rules.ts';
+
+/** What the network of build steps follows from: the machine's own, as `bringUp` gives it. */
+export interface StepsNetworkOptions {
+  /** The machine's address with its prefix length. */
+  address?: string | undefined;
+  gateway?: string | undefined;
+  dns: readonly string[];
+  /** The steps' own network; by default one that does not overlap the machine's. */
+  subnet?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** The bridge for buildkitd's configuration, or why this kernel cannot have one. */
+export type StepsNetwork =
+  | { bridge: { name: string; subnet: string }; reason: undefined }
+  | { bridge: undefined; reason: string };
+
+const bridge = 'bv0';
+/** The first is BuildKit's own default (cmd/buildkitd/config: bridgeSubnet). */
+const subnets = ['10.10.0.0/16', '172.29.0.0/16'] as const;
+const limitMs = 20_000;
+
+/**
+ * Makes the bridge that build steps are attached to and the filter that keeps them from the machine itself, from
+ * link-local addresses and from the VMM's network but for its name servers. Must be done before buildkitd starts. Done
+ * again, it comes to the same. Steps have IPv4 alone: the bridge is kept without IPv6, so that no filter is needed for it.
+ * @throws BuildvisorError `ABORTED`; what a kernel lacks is not thrown but told as `reason`
+ */
+export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<StepsNetwork> {
+  const { address, gateway, dns, signal } = options;
+  const refused = refusedNetworks(address, gateway);
+  const subnet =
+    options.subnet ?? subnets.find((subnet) => !refused.some((other) => overlap(subnet, other))) ?? subnets[0];
+  const filter = { bridge, refused, dns };
+  try {
+    disableIPv6ForNewLinks();
+    await Promise.all([makeBridge(signal), applyFilter(filter, signal)]);
+    return { bridge: { name: bridge, subnet }, reason: undefined };
+  } catch (error) {
+    if (!isBuildvisorError(error, 'COMMAND_FAILED', 'TIMED_OUT')) throw error;
+    return { bridge: undefined, reason: describe(error) };
+  }
+}
+
+function describe(error: BuildvisorError): string {
+  const said = String(error.facts.stderr ?? '').split('\n');
+  return [error.message, said.at(0) ?? ''].filter((text) => text !== '').join(': ');
+}
+
+/** The bridge, and for a moment a veth pair, which its kernel module may be missing as well. */
+async function makeBridge(signal: AbortSignal | undefined): Promise<void> {
+  if (existsSync(`/sys/class/net/${bridge}/bridge`)) return;
+  const lines = [
+    `link add ${bridge} type bridge`,
+    'link add bvprobe0 type veth peer name bvprobe1',
+    'link del bvprobe0',
+  ];
+  await run('ip', ['-batch', '-'], { limitMs, signal, input: `${lines.join('\n')}\n` });
+}
+
+async function applyFilter(filter: Omit<StepsFilter, 'verdict'>, signal: AbortSignal | undefined): Promise<void> {
+  // New chains first, then those an earlier agent made; the same without REJECT, which is a module of its own.
+  const attempts = (['REJECT', 'DROP'] as const).flatMap((verdict) =>
+    [true, false].map((first) => renderStepsRules({ ...filter, verdict }, first)),
+  );
+  let failure: unknown;
+  for (const input of attempts) {
+    try {
+      await run('iptables-restore', ['--noflush', '--wait', '5'], { limitMs, signal, input });
+      return;
+    } catch (error) {
+      if (!isBuildvisorError(error, 'COMMAND_FAILED') || error.facts.exitCode === undefined) throw error;
+      failure ??= error;
+    }
+  }
+  throw failure;
+}
+
+/** New links of this namespace get no IPv6 address, not even a link-local one. The card, which is there already, keeps its. */
+function disableIPv6ForNewLinks(): void {
+  try {
+    writeFileSync('/proc/sys/net/ipv6/conf/default/disable_ipv6', '1');
+  } catch (error) {
+    // A kernel without IPv6.
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+}

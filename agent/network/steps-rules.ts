@@ -1,0 +1,79 @@
+import { isIPv4 } from 'node:net';
+
+/** What the filter of the steps' network is made of. Only IPv4: the bridge has no IPv6 (see `setUpStepsNetwork`). */
+export interface StepsFilter {
+  /** Name of the bridge. */
+  bridge: string;
+  /** Networks and addresses that steps must not reach, such as `10.0.2.0/24`. */
+  refused: readonly string[];
+  /** Name servers, reachable on port 53 even where they are in a refused network. */
+  dns: readonly string[];
+  /** `REJECT` answers at once; `DROP` where the kernel has no REJECT, and a step waits for its own limit. */
+  verdict: 'REJECT' | 'DROP';
+}
+
+const linkLocal = '169.254.0.0/16';
+
+/**
+ * What steps are kept from: link-local (cloud metadata services live there) and the VMM's own network, which is that of the
+ * gateway or, without one, of the machine's address; at most a /24 of it, as a real network can be larger.
+ */
+export function refusedNetworks(address: string | undefined, gateway: string | undefined): string[] {
+  const [ip = '', bits = '32'] = address?.split('/') ?? [];
+  const base = gateway !== undefined && isIPv4(gateway) ? gateway : ip;
+  if (!isIPv4(base)) return [linkLocal];
+  return [linkLocal, networkOf(base, Math.max(24, isIPv4(ip) ? Number(bits) : 24)), ...(base === ip ? [] : [base])];
+}
+
+/** The network of an address: `10.0.2.15` and 24 give `10.0.2.0/24`. */
+export function networkOf(ip: string, bits: number): string {
+  const mask = bits === 0 ? 0 : (~0 << (32 - bits)) >>> 0;
+  return `${formatIp((parseIp(ip) & mask) >>> 0)}/${bits}`;
+}
+
+/** Whether two networks such as `10.10.0.0/16` share an address. */
+export function overlap(a: string, b: string): boolean {
+  const [ipA = '', bitsA = ''] = a.split('/');
+  const [ipB = '', bitsB = ''] = b.split('/');
+  const bits = Math.min(Number(bitsA), Number(bitsB));
+  return networkOf(ipA, bits) === networkOf(ipB, bits);
+}
+
+function parseIp(ip: string): number {
+  return ip.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+}
+
+function formatIp(value: number): string {
+  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
+}
+
+/**
+ * The filter as input of `iptables-restore --noflush`, which applies it whole or not at all.
+ *
+ * Forwarded packets pass FORWARD and, once a step has run, CNI-FORWARD, which the CNI firewall plugin puts before
+ * everything else and which accepts; but its first rule goes to CNI-ADMIN, made for rules such as ours
+ * (containernetworking/plugins, plugins/meta/firewall/iptables.go). So ours are reached from both.
+ *
+ * @param first whether our chains are new: they and the rules that lead to them are made together, and this fails when
+ * they are there already; then `false` only renews what they hold
+ */
+export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter, first: boolean): string {
+  const from = `-i ${bridge}`;
+  const servers = dns.filter(isIPv4);
+  const toServers = servers.flatMap((server) =>
+    ['udp', 'tcp'].map((protocol) => `-A BV-STEPS -d ${server}/32 -p ${protocol} --dport 53 -j RETURN`),
+  );
+  return [
+    '*filter',
+    ...(first ? ['-N BV-STEPS', '-N BV-INPUT'] : [':BV-STEPS - [0:0]', ':BV-INPUT - [0:0]']),
+    ':CNI-ADMIN - [0:0]',
+    ...toServers,
+    ...refused.map((network) => `-A BV-STEPS -d ${network} -j ${verdict}`),
+    // Nothing in the machine itself is for steps, whichever of its addresses they try.
+    `-A BV-INPUT -j ${verdict}`,
+    `-A CNI-ADMIN ${from} -j BV-STEPS`,
+    ...(first ? [`-I FORWARD 1 ${from} -j BV-STEPS`, `-I INPUT 1 ${from} -j BV-INPUT`] : []),
+    'COMMIT',
+    '',
+  ].join('\n');
+}
