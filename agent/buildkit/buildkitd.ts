@@ -77,7 +77,8 @@ export class Buildkitd {
   }
 
   /**
-   * SIGTERM, ten seconds, SIGKILL; then every step it left. Resolves when none is there any more.
+   * SIGTERM, ten seconds, SIGKILL; then every step it left. Resolves when none is there any more. On a SIGTERM buildkitd
+   * waits for its clients' calls, builds too: call those off before.
    * @param signal cuts the ten seconds short
    * @throws BuildvisorError `TIMED_OUT` when a process cannot be killed
    */

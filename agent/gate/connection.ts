@@ -8,7 +8,7 @@ import {
 } from 'node:http2';
 import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { readString, writeString } from '../../common/protobuf.ts';
+import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
 import { toHeaders } from './headers.ts';
 import { sessionOptions, windows } from './http2-options.ts';
@@ -48,6 +48,8 @@ export class Connection {
     this.#up.on('connect', () => this.#up.setLocalWindowSize(windows.connection));
     this.#up.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
     this.#down = performServerHandshake(socket, sessionOptions);
+    // HTTP/2 has no half-closed connections, whatever the socket allows.
+    socket.once('end', () => this.#down.destroy());
     this.#down.setLocalWindowSize(windows.connection);
     // grpc-go ends a connection in a way that Node calls an error; a real one shows as its calls' end.
     this.#down.on('error', (error) => log.debug({ error: String(error) }, "a client's connection ended"));
@@ -95,7 +97,9 @@ export class Connection {
     let solve: Solve | undefined;
     let response: Buffer | undefined;
     const requests = new MessageReader((message) => {
-      const ref = readString(message, 1);
+      const { ref, internal } = readSolveRequest(message);
+      // What a client asks for its own sake, such as buildx to learn what buildkitd can do, is no build.
+      if (internal) return;
       solve = solves.begin(ref, this.#origin.build, () => this.#openStatus(ref));
       if (solve) solve.cancel = (reason) => call.cancel(reason);
     });
@@ -149,4 +153,14 @@ export class Connection {
     call.on('close', () => solves.closeStatus(stream));
     call.end(frameMessage(writeString(1, ref)));
   }
+}
+
+/** What matters here of a SolveRequest: `Ref` and `Internal`. */
+function readSolveRequest(message: Buffer): { ref: string; internal: boolean } {
+  const request = { ref: '', internal: false };
+  for (const { number, bytes, value } of readFields(message)) {
+    if (number === 1) request.ref = bytes?.toString() ?? '';
+    else if (number === 11) request.internal = value === 1;
+  }
+  return request;
 }

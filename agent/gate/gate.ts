@@ -17,6 +17,7 @@ export interface GateOptions {
 export class Gate {
   readonly #context: ConnectionContext;
   readonly #connections = new Set<Connection>();
+  #closed = false;
 
   constructor({ upstream, recorder, log }: GateOptions) {
     this.#context = { upstream, recorder, solves: new Solves(recorder, log), log };
@@ -24,6 +25,10 @@ export class Gate {
 
   /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
   accept(socket: Duplex, origin: Origin = {}): void {
+    if (this.#closed) {
+      socket.destroy();
+      return;
+    }
     const connection: Connection = new Connection(this.#context, origin, socket, () => {
       this.#connections.delete(connection);
     });
@@ -43,8 +48,10 @@ export class Gate {
     return true;
   }
 
-  /** Ends all connections; solves that run are called off. */
-  close(): void {
+  /** Ends all connections and takes no more; resolves when buildkitd has let go of the solves that ran, which is bounded. */
+  async close(): Promise<void> {
+    this.#closed = true;
     for (const connection of this.#connections) connection.close();
+    await this.#context.solves.allEnded();
   }
 }

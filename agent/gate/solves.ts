@@ -47,6 +47,11 @@ export class Solves {
     return this.#live.get(ref);
   }
 
+  /** Resolves when the solves that run now are over. */
+  async allEnded(): Promise<void> {
+    await Promise.all([...this.#live.values()].map((solve) => solve.done.promise));
+  }
+
   /** A Status stream was opened; its solve may come later. */
   openStatus(ref: string): StatusStream {
     const stream = { ref };

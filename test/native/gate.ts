@@ -1,0 +1,68 @@
+import { chmod } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { Gate } from '../../agent/gate/gate.ts';
+import type { GateRecorder, SolveOutcome, SolveStart } from '../../agent/gate/recorder.ts';
+import { openLog } from '../../agent/log.ts';
+import type { SolveStatus } from '../../common/status.ts';
+import { decodeStatus } from '../../common/status-decode.ts';
+
+/** A recorder that keeps everything. */
+export class MemoryRecorder implements GateRecorder {
+  readonly starts: SolveStart[] = [];
+  readonly statuses = new Map<string, SolveStatus[]>();
+  readonly outcomes = new Map<string, SolveOutcome>();
+  /** What came out of order: a status before the start or after the end, a second end. */
+  readonly faults: string[] = [];
+  open = 0;
+
+  solveStarted(solve: SolveStart): void {
+    this.starts.push(solve);
+    this.statuses.set(solve.ref, []);
+  }
+
+  status(ref: string, message: Buffer): void {
+    if (this.outcomes.has(ref)) this.faults.push(`status after end of ${ref}`);
+    const known = this.statuses.get(ref);
+    if (known) known.push(decodeStatus(message));
+    else this.faults.push(`status before start of ${ref}`);
+  }
+
+  solveEnded(ref: string, outcome: SolveOutcome): void {
+    if (this.outcomes.has(ref)) this.faults.push(`second end of ${ref}`);
+    this.outcomes.set(ref, outcome);
+  }
+
+  activity(delta: 1 | -1): void {
+    this.open += delta;
+  }
+}
+
+/** A gate on a Unix socket in `dir`. */
+export interface TestGate {
+  gate: Gate;
+  recorder: MemoryRecorder;
+  socket: string;
+  stop(): Promise<void>;
+}
+
+/** Opens a gate in front of a buildkitd's socket. */
+export async function openGate(dir: string, upstream: string, build?: string): Promise<TestGate> {
+  const recorder = new MemoryRecorder();
+  const gate = new Gate({ upstream, recorder, log: openLog('silent') });
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    gate.accept(socket, build === undefined ? {} : { build });
+  });
+  const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  await chmod(path, 0o600);
+  const stop = async (): Promise<void> => {
+    await gate.close();
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  return { gate, recorder, socket: path, stop };
+}

@@ -1,0 +1,119 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, expect, test } from 'vitest';
+import { findSteps } from '../../agent/buildkit/leftovers.ts';
+import { pollUntil } from '../../common/wait.ts';
+import { buildctl, type Client, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
+
+let buildkitd: TestBuildkitd | undefined;
+afterEach(() => buildkitd?.stop(), 30_000);
+
+/** Starts a build whose step sleeps, and waits for the step. */
+async function startSleepingBuild(started: TestBuildkitd): Promise<{ client: Client }> {
+  const context = await makeContext(started.dir, `${fromBusybox}RUN exec /bin/busybox sleep 602\n`);
+  const client = buildctl(started.socket, [
+    ...['build', '--frontend', 'dockerfile.v0', '--local', `context=${context}`, '--local', `dockerfile=${context}`],
+  ]);
+  await pollUntil({ limitMs: 20_000, everyMs: 20, what: 'the step' }, () =>
+    findSteps(started.root).length > 0 ? true : undefined,
+  );
+  return { client };
+}
+
+test('it answers with its worker', async () => {
+  buildkitd = await startBuildkitd();
+  const worker = await buildkitd.supervisor.ready;
+  expect(worker.platforms).toContain('linux/amd64');
+  expect(worker.version).toMatch(/^v?\d+\.\d+\.\d+/);
+  expect(worker.labels['org.mobyproject.buildkit.worker.executor']).toBe('oci');
+  expect(buildkitd.supervisor).toMatchObject({ state: 'ready', restarts: 0 });
+});
+
+test('a config it refuses is told at once, with its own words', async () => {
+  buildkitd = await startBuildkitd({ config: '[worker.oci', wait: false });
+  const began = performance.now();
+  await expect(buildkitd.supervisor.ready).rejects.toMatchObject({
+    code: 'BUILDKITD_FAILED',
+    facts: { output: expect.stringContaining('config') },
+  });
+  expect(performance.now() - began).toBeLessThan(5_000);
+  expect(buildkitd.supervisor.state).toBe('failed');
+});
+
+test('a binary that is not there is told at once', async () => {
+  buildkitd = await startBuildkitd();
+  const { Buildkitd } = await import('../../agent/buildkit/buildkitd.ts');
+  const { openLog } = await import('../../agent/log.ts');
+  const { configPath, root, socket, platform } = buildkitd;
+  const lost = new Buildkitd({
+    ...{ configPath, root, socket: `${socket}.other`, log: openLog('silent') },
+    platform: { ...platform, toolsDir: `${platform.runDir}/nowhere` },
+  });
+  lost.start();
+  await expect(lost.ready).rejects.toMatchObject({
+    code: 'BUILDKITD_FAILED',
+    message: expect.stringContaining('ENOENT'),
+  });
+  await lost.stop();
+});
+
+test('killed, it comes back, and the step it left is ended first', async () => {
+  buildkitd = await startBuildkitd();
+  const { supervisor, root } = buildkitd;
+  const states: string[] = [];
+  supervisor.onChange((state) => states.push(state));
+  const { client } = await startSleepingBuild(buildkitd);
+  for (let round = 1; round <= 2; round++) {
+    const pid = supervisor.pid ?? 0;
+    process.kill(pid, 'SIGKILL');
+    await pollUntil({ limitMs: 20_000, everyMs: 10, what: 'the restart' }, () =>
+      supervisor.restarts === round && supervisor.state === 'ready' ? true : undefined,
+    );
+    await expect(supervisor.ready).resolves.toMatchObject({ platforms: expect.arrayContaining(['linux/amd64']) });
+    expect(supervisor.pid).not.toBe(pid);
+    expect(findSteps(root)).toEqual([]);
+  }
+  expect((await client).exitCode).toBe(1);
+  expect(states).toEqual(['restarting', 'ready', 'restarting', 'ready']);
+}, 60_000);
+
+test('a restart that fails is tried again, more slowly, until it works', async () => {
+  buildkitd = await startBuildkitd();
+  const { supervisor, configPath } = buildkitd;
+  const good = await readFile(configPath, 'utf8');
+  const restarted: number[] = [];
+  supervisor.onChange((state, error) => {
+    if (state === 'restarting' && error) restarted.push(performance.now());
+  });
+  await writeFile(configPath, '[worker.oci');
+  process.kill(supervisor.pid ?? 0, 'SIGKILL');
+  await pollUntil({ limitMs: 20_000, everyMs: 10, what: 'three deaths' }, () =>
+    restarted.length >= 3 ? true : undefined,
+  );
+  await writeFile(configPath, good);
+  await supervisor.ready;
+  const [first = 0, second = 0, third = 0] = restarted;
+  expect(third - second).toBeGreaterThan(second - first);
+}, 60_000);
+
+test('a stop ends the steps too, and what waits is told', async () => {
+  buildkitd = await startBuildkitd();
+  const { supervisor, root } = buildkitd;
+  const { client } = await startSleepingBuild(buildkitd);
+  await supervisor.stop(AbortSignal.timeout(500));
+  expect(supervisor.state).toBe('stopped');
+  expect(supervisor.pid).toBeUndefined();
+  expect(findSteps(root)).toEqual([]);
+  expect((await client).exitCode).toBe(1);
+  await supervisor.stop();
+});
+
+test('stopped while it starts, readiness is called off', async () => {
+  buildkitd = await startBuildkitd({ wait: false });
+  const { supervisor } = buildkitd;
+  const ready = supervisor.ready.catch((error) => error);
+  await sleep(5);
+  await supervisor.stop();
+  expect(await ready).toMatchObject({ name: 'BuildvisorError' });
+  expect(supervisor.state).toBe('stopped');
+});
