@@ -1,7 +1,9 @@
 import { type FileHandle, mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codecOf } from '../../common/descriptors.ts';
+import { BuildvisorError } from '../../common/errors.ts';
 import type { BuildEvent, BuildEvent__Output } from '../../common/generated/types/buildvisor/v1/BuildEvent.ts';
+import { untilAborted } from './abortable.ts';
 import { readEvents, type StoredEvent } from './journal-file.ts';
 
 /** What a journal may take: bytes kept in memory for live watchers, and bytes on disk. */
@@ -159,7 +161,7 @@ export class Journal {
           yield event;
           seen = event.seq;
         }
-        if (seen === before) return;
+        if (seen === before) throw this.#lost(seen);
       }
     }
   }
@@ -187,7 +189,7 @@ export class Journal {
   }
 
   async #write(file: FileHandle, batch: StoredEvent[]): Promise<void> {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined) return this.#shrink(this.#limits.memory);
     try {
       await file.appendFile(Buffer.concat(batch.flatMap(({ bytes }) => [lengthOf(bytes), bytes])));
     } catch (error) {
@@ -207,15 +209,22 @@ export class Journal {
     if (last === undefined || at - last.at >= markEvery) this.#marks.push({ seq, at });
   }
 
-  /** Lets go of the oldest events in memory that are on disk. */
+  /** Lets go of the oldest events in memory that are on disk, or that will never be. */
   #shrink(most: number): void {
     let count = 0;
     for (const { seq, bytes } of this.#tail) {
-      if (this.#tailBytes <= most || seq > this.#flushedSeq) break;
+      if (this.#tailBytes <= most || (seq > this.#flushedSeq && this.#failure === undefined)) break;
       this.#tailBytes -= bytes.length;
       count++;
     }
     if (count > 0) this.#tail.splice(0, count);
+  }
+
+  #lost(seq: number): BuildvisorError {
+    return new BuildvisorError('SYSCALL_FAILED', `The events after ${seq} are lost: the journal could not be written`, {
+      cause: this.#failure,
+      facts: { after: seq },
+    });
   }
 
   #notify(): void {
@@ -228,16 +237,4 @@ function lengthOf(bytes: Buffer): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(bytes.length);
   return length;
-}
-
-async function untilAborted(wait: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return wait;
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    await Promise.race([wait, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, lutimes, mkdir, open, symlink, unlink, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import { abortable } from './abortable.ts';
 import { decompress } from './decompress.ts';
 import { readTar, type TarEntry } from './tar.ts';
 
@@ -56,13 +57,11 @@ interface Meter {
 
 /** Passes a stream on, counted, until a limit or a signal stops it. */
 async function* metered(stream: AsyncIterable<Buffer>, meter: Meter): AsyncGenerator<Buffer> {
-  for await (const chunk of stream) {
-    meter.signal?.throwIfAborted();
+  for await (const chunk of abortable(stream, meter.signal)) {
     meter.bytes += chunk.length;
     if (meter.bytes > meter.most) throw tooLarge('bytes', meter.limit);
     yield chunk;
   }
-  meter.signal?.throwIfAborted();
 }
 
 class Unpacking {

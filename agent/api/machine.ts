@@ -1,0 +1,93 @@
+import { cpus, release, totalmem } from 'node:os';
+import type { InfoRequest__Output } from '../../common/generated/types/buildvisor/v1/InfoRequest.ts';
+import type { InfoResponse } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
+import type { MachineHandlers } from '../../common/generated/types/buildvisor/v1/Machine.ts';
+import type { ShutdownRequest__Output } from '../../common/generated/types/buildvisor/v1/ShutdownRequest.ts';
+import type { ShutdownResponse } from '../../common/generated/types/buildvisor/v1/ShutdownResponse.ts';
+import type { State } from '../../common/generated/types/buildvisor/v1/State.ts';
+import type { Volume as WireVolume } from '../../common/generated/types/buildvisor/v1/Volume.ts';
+import type { WatchStateRequest__Output } from '../../common/generated/types/buildvisor/v1/WatchStateRequest.ts';
+import { toWireError } from '../../common/grpc-errors.ts';
+import { protocolVersion } from '../../common/protocol.ts';
+import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
+import type { WorkerInfo } from '../buildkit/worker.ts';
+import type { GcPolicy } from '../config/index.ts';
+import { usage, type Volume } from '../volumes/volume.ts';
+import type { Handlers } from './calls.ts';
+import type { BootPhase, MachineState, StateBoard } from './state.ts';
+
+/** Something this machine can do, or why it cannot. */
+export interface Capability {
+  name: string;
+  available: boolean;
+  reason: string;
+}
+
+/** What is known of the machine so far; a machine that failed early knows little. */
+export interface MachineFacts {
+  scope: string;
+  idleTimeoutMs: number;
+  volumes: Volume[];
+  worker: WorkerInfo | undefined;
+  gcPolicies: GcPolicy[];
+  capabilities: Capability[];
+  bootPhases: BootPhase[];
+  buildkitdRestarts: number;
+  buildsRunning: number;
+}
+
+/** What the service needs. */
+export interface MachineService {
+  state: StateBoard;
+  facts: () => MachineFacts;
+  /** Begins an orderly stop and returns at once. */
+  shutdown: (reason: string) => void;
+}
+
+/** The handlers of `buildvisor.v1.Machine`. */
+export function machineHandlers(handlers: Handlers, { state, facts, shutdown }: MachineService): MachineHandlers {
+  return {
+    Info: handlers.unary<InfoRequest__Output, InfoResponse>(async () => describe(facts(), state.now)),
+    WatchState: handlers.stream<WatchStateRequest__Output, State>(async (_request, send, { signal }) => {
+      for await (const now of state.watch(signal)) await send(toWireState(now, facts()));
+    }),
+    Shutdown: handlers.unary<ShutdownRequest__Output, ShutdownResponse>(({ reason }) => {
+      shutdown(reason === '' ? 'asked by a client' : reason.slice(0, 200));
+      return {};
+    }),
+  };
+}
+
+async function describe(facts: MachineFacts, state: MachineState): Promise<InfoResponse> {
+  const { worker } = facts;
+  return {
+    protocol: protocolVersion,
+    scope: facts.scope,
+    state: toWireState(state, facts),
+    versions: {
+      buildvisor: buildvisorVersion,
+      buildkit: worker?.version ?? buildkitVersion,
+      node: process.version,
+      kernel: release(),
+    },
+    volumes: await Promise.all(facts.volumes.map(describeVolume)),
+    worker: worker === undefined ? null : { id: worker.id, platforms: worker.platforms, labels: worker.labels },
+    gcPolicies: facts.gcPolicies,
+    capabilities: facts.capabilities,
+    bootPhases: facts.bootPhases,
+    memoryBytes: totalmem(),
+    cpus: cpus().length,
+    idleTimeoutMs: facts.idleTimeoutMs,
+    buildkitdRestarts: facts.buildkitdRestarts,
+  };
+}
+
+async function describeVolume(volume: Volume): Promise<WireVolume> {
+  const { name, mode, device, formatted, wasUnclean } = volume;
+  const { sizeBytes, freeBytes, inodes, inodesFree } = await usage(volume);
+  return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean };
+}
+
+function toWireState({ phase, detail, error }: MachineState, { buildsRunning }: MachineFacts): State {
+  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning };
+}

@@ -1,0 +1,33 @@
+import type { ServerDuplexStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { PackageDefinition } from '@grpc/proto-loader';
+import type { ReflectionV1Implementation } from '@grpc/reflection/build/src/implementations/reflection-v1.js';
+
+/** The messages of v1 and v1alpha are alike. */
+type Answerer = Pick<ReflectionV1Implementation, 'handleServerReflectionRequest'>;
+type Call = ServerDuplexStream<Parameters<Answerer['handleServerReflectionRequest']>[0], object>;
+
+/**
+ * gRPC's server reflection, for grpcurl and the like. What it answers with is worked out at the first call: few machines ever
+ * get one.
+ */
+export function reflectionHandlers(definitions: () => PackageDefinition): UntypedServiceImplementation {
+  let answerer: Promise<Answerer> | undefined;
+  return {
+    ServerReflectionInfo(call: Call) {
+      answerer ??= load(definitions());
+      answerRequests(call, answerer).catch((error: unknown) => call.emit('error', error));
+    },
+  };
+}
+
+async function answerRequests(call: Call, answerer: Promise<Answerer>): Promise<void> {
+  const reflection = await answerer;
+  for await (const request of call) call.write(reflection.handleServerReflectionRequest(request));
+  call.end();
+}
+
+async function load(definitions: PackageDefinition): Promise<Answerer> {
+  // Not the package's main file: the service it adds to a server reads a .proto file, which a bundle does not have.
+  const { ReflectionV1Implementation } = await import('@grpc/reflection/build/src/implementations/reflection-v1.js');
+  return new ReflectionV1Implementation(definitions);
+}

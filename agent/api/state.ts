@@ -1,0 +1,80 @@
+import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+
+/** How the machine is. */
+export type Phase = 'BOOTING' | 'READY' | 'DRAINING' | 'FAILED';
+
+/** What a watcher is told. */
+export interface MachineState {
+  phase: Phase;
+  /** What is being done or waited for, one sentence. */
+  detail: string;
+  error: BuildvisorError | undefined;
+}
+
+/** A boot phase and when it ended, in milliseconds since power-on. */
+export interface BootPhase {
+  name: string;
+  atMs: number;
+}
+
+/** The machine's state: one writer, any number of watchers. A machine that drains or has failed does not get ready again. */
+export class StateBoard {
+  #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined };
+  #version = 0;
+  #changed = Promise.withResolvers<void>();
+
+  /** The state now. */
+  get now(): MachineState {
+    return this.#state;
+  }
+
+  /** Sets the state. */
+  set(phase: Phase, detail: string, error?: unknown): void {
+    const { phase: old } = this.#state;
+    if ((old === 'DRAINING' || old === 'FAILED') && (phase === 'BOOTING' || phase === 'READY')) return;
+    this.#state = { phase, detail, error: error === undefined ? undefined : toBuildvisorError(error) };
+    this.#notify();
+  }
+
+  /** Tells the watchers to look again: something else they show has changed. */
+  touch(): void {
+    this.#notify();
+  }
+
+  /** The state now, and then each change; what changes while a watcher is busy is told as one. Ends when the signal fires. */
+  async *watch(signal: AbortSignal): AsyncGenerator<MachineState> {
+    const aborted = Promise.withResolvers<void>();
+    const onAbort = (): void => aborted.resolve();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      for (let seen = -1; !signal.aborted; ) {
+        const changed = this.#changed.promise;
+        if (seen === this.#version) await Promise.race([changed, aborted.promise]);
+        if (seen === this.#version) continue;
+        seen = this.#version;
+        yield this.#state;
+      }
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** @throws BuildvisorError unless the machine is ready: `NOT_READY`, `DRAINING`, or what it failed with */
+  requireReady(): void {
+    const { phase, detail, error } = this.#state;
+    if (phase === 'READY') return;
+    if (phase === 'FAILED' && error) throw error;
+    const code = phase === 'DRAINING' ? 'DRAINING' : 'NOT_READY';
+    throw new BuildvisorError(code, `The machine is not ready: ${detail}`, {
+      facts: { phase },
+      hint: 'Wait until its state is READY.',
+      retryable: true,
+    });
+  }
+
+  #notify(): void {
+    this.#version++;
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}

@@ -1,0 +1,304 @@
+import { lstat, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { withLimit } from '../../common/wait.ts';
+import type { GateRecorder, Origin, SolveOutcome, SolveStart } from '../gate/recorder.ts';
+import type { Logger } from '../log.ts';
+import { buildctlArguments } from './arguments.ts';
+import type { Build } from './build.ts';
+import { openDoor, runBuildctl } from './buildctl.ts';
+import type { Idle } from './idle.ts';
+import type { BuildSpec } from './spec.ts';
+import { BuildStore } from './store.ts';
+import { unpackContext } from './unpack.ts';
+
+/** What {@link Builds} needs. */
+export interface BuildsOptions {
+  /** Path of `buildctl`. */
+  buildctl: string;
+  /** Folder for sockets; its path is short. */
+  runDir: string;
+  /** Folder on the scratch volume for contexts and journals. */
+  scratchDir: string;
+  /** Most bytes a context may hold, unpacked. */
+  contextBytes: number;
+  idle: Idle;
+  log: Logger;
+}
+
+/** The part of the gate that builds use. */
+export interface BuildsGate {
+  accept(connection: Duplex, origin?: Origin): void;
+  cancel(ref: string): Promise<boolean>;
+}
+
+/** What a build takes in and gives out besides its spec. */
+export interface BuildStreams {
+  /** The context, a tar. */
+  context: AsyncIterable<Buffer>;
+  /** Gets the output's bytes; the next come when it has resolved. */
+  onOutput: (chunk: Buffer) => Promise<void>;
+}
+
+/** How long a cancelled build may take to be gone. */
+const cancelLimitMs = 30_000;
+/** How long the gate's word on a solve may come after buildctl is gone. */
+const outcomeLimitMs = 15_000;
+
+/** All builds of this VM: starts those of our API, records those of the gate, cancels both. */
+export class Builds implements GateRecorder {
+  readonly #options: BuildsOptions;
+  readonly #store: BuildStore;
+  /** Builds that run, by the name the gate knows them by. */
+  readonly #running = new Map<string, Build>();
+  #gate: BuildsGate | undefined;
+  #draining = false;
+  #doors = 0;
+
+  private constructor(options: BuildsOptions) {
+    this.#options = options;
+    this.#store = new BuildStore(join(options.scratchDir, 'journal'), options.log);
+  }
+
+  /** Opens the folders and takes up the journals of an agent before this one. */
+  static async open(options: BuildsOptions): Promise<Builds> {
+    const builds = new Builds(options);
+    await rm(join(options.scratchDir, 'contexts'), { recursive: true, force: true });
+    for (const dir of ['contexts', 'home'])
+      await mkdir(join(options.scratchDir, dir), { recursive: true, mode: 0o700 });
+    await mkdir(join(options.runDir, 'builds'), { recursive: true, mode: 0o700 });
+    await builds.#store.load(join(options.runDir, 'builds', 'journals'));
+    return builds;
+  }
+
+  /** Gives it the gate, which is made after it. */
+  attach(gate: BuildsGate): void {
+    this.#gate = gate;
+  }
+
+  /** Builds that run, from both routes. */
+  get running(): number {
+    return this.#store.list().filter(({ state }) => state === 'RUNNING').length;
+  }
+
+  /** All builds that are remembered, the oldest first. */
+  list(): Build[] {
+    return this.#store.list();
+  }
+
+  /** @throws BuildvisorError `BUILD_UNKNOWN` */
+  get(name: string): Build {
+    const build = this.#store.find(name);
+    if (build) return build;
+    throw new BuildvisorError('BUILD_UNKNOWN', `There is no build "${name.slice(0, 100)}" in this machine`, {
+      facts: { id: name.slice(0, 100) },
+      hint: 'Builds are forgotten when the machine ends.',
+    });
+  }
+
+  /**
+   * Starts a build. It goes on by itself; follow its journal.
+   * @throws BuildvisorError `BUILD_EXISTS`, `DRAINING`
+   */
+  start(spec: BuildSpec, streams: BuildStreams): Build {
+    this.#refuseWhenDraining();
+    if (this.#store.find(spec.id))
+      throw new BuildvisorError('BUILD_EXISTS', `There is a build "${spec.id}" in this machine already`, {
+        facts: { id: spec.id },
+        hint: 'Choose another id, or watch that build.',
+      });
+    const build = this.#store.add({ id: spec.id, ref: '', route: 'api', startedAtMs: Date.now() });
+    build.start();
+    void this.#run(build, spec, streams);
+    return build;
+  }
+
+  /** Calls a build off and waits until it has ended. A build that has ended already is left as it is. */
+  async cancel(name: string, reason = cancelled()): Promise<Build> {
+    const build = this.get(name);
+    if (build.state !== 'RUNNING') return build;
+    build.callOff(reason);
+    if (build.ref !== '') void this.#gate?.cancel(build.ref);
+    await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, () => build.ended);
+    return build;
+  }
+
+  /** Takes no more builds and waits for those that run, at most `limitMs`; then calls them off. */
+  async drain(limitMs: number, signal?: AbortSignal): Promise<void> {
+    this.#draining = true;
+    const all = Promise.all(this.#store.list().map(({ ended }) => ended));
+    try {
+      await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
+    } catch (error) {
+      if (!isBuildvisorError(error, 'TIMED_OUT', 'ABORTED')) throw error;
+      const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
+      await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped())));
+    }
+  }
+
+  solveStarted({ ref, build: id }: SolveStart): void {
+    const own = id === undefined ? undefined : this.#store.find(id);
+    if (this.#running.has(ref)) return;
+    const build = own ?? this.#store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now() });
+    if (own === undefined) {
+      build.start();
+      this.#options.log.info({ build: ref, route: 'session' }, 'build started');
+    }
+    build.solveStarted(ref);
+    this.#running.set(ref, build);
+    if (own) void this.#writeHead(own);
+  }
+
+  status(ref: string, message: Buffer): void {
+    try {
+      this.#running.get(ref)?.addStatus(message);
+    } catch (error) {
+      this.#options.log.warn({ ref, err: error }, 'status not readable');
+    }
+  }
+
+  solveEnded(ref: string, outcome: SolveOutcome): void {
+    const build = this.#running.get(ref);
+    this.#running.delete(ref);
+    build?.solveEnded(outcome);
+    if (build?.route !== 'session') return;
+    build.end();
+    this.#logEnd(build);
+  }
+
+  activity(delta: 1 | -1): void {
+    this.#options.idle.add(delta);
+  }
+
+  async #run(build: Build, spec: BuildSpec, streams: BuildStreams): Promise<void> {
+    const { log, idle, scratchDir } = this.#options;
+    const leave = idle.enter();
+    const context = join(scratchDir, 'contexts', build.id);
+    log.info({ build: build.id, route: 'api', output: spec.output }, 'build started');
+    const timer =
+      limits.timeMs === undefined ? undefined : setTimeout(() => build.callOff(timedOut(limits.timeMs)), limits.timeMs);
+    let error: BuildvisorError | undefined;
+    try {
+      await this.#receive(build, spec, streams.context, context);
+      await this.#solve(build, spec, context, streams.onOutput);
+    } catch (thrown) {
+      error = toBuildvisorError(thrown);
+    }
+    build.end(error);
+    this.#logEnd(build);
+    leave();
+    await rm(context, { recursive: true, force: true }).catch((err: unknown) =>
+      log.warn({ build: build.id, err }, 'context not removed'),
+    );
+  }
+
+  async #receive(build: Build, spec: BuildSpec, stream: AsyncIterable<Buffer>, context: string): Promise<void> {
+    await mkdir(context, { mode: 0o700 });
+    const { received } = await unpackContext(stream, context, { bytes: this.#options.contextBytes }, build.signal);
+    build.contextBytes = received;
+    await checkDockerfile(context, spec);
+  }
+
+  async #solve(build: Build, spec: BuildSpec, context: string, onOutput: BuildStreams['onOutput']): Promise<void> {
+    const { buildctl, runDir, scratchDir } = this.#options;
+    const door = await openDoor(join(runDir, 'builds'), String(++this.#doors), (socket) => {
+      this.#gate?.accept(socket, { build: build.id });
+    });
+    try {
+      const { exitCode, words } = await runBuildctl({
+        program: buildctl,
+        arguments: buildctlArguments(spec, context, door.path),
+        home: join(scratchDir, 'home'),
+        signal: build.signal,
+        onOutput: async (chunk) => {
+          build.outputBytes += chunk.length;
+          await onOutput(chunk);
+        },
+      });
+      if (exitCode !== 0) build.signal.throwIfAborted();
+      if (!build.solving) throw notSolved(exitCode, words);
+      const outcome = await withLimit(
+        { limitMs: outcomeLimitMs, what: `the result of build ${build.id}` },
+        () => build.solved,
+      );
+      if (outcome.code === 0 && exitCode !== 0) throw notSolved(exitCode, words);
+    } finally {
+      // The step's processes may outlive buildctl; a build that has ended has none.
+      if (build.solving) await this.#settle(build);
+      await door.close();
+    }
+  }
+
+  async #settle(build: Build): Promise<void> {
+    try {
+      await this.#gate?.cancel(build.ref);
+      await withLimit({ limitMs: outcomeLimitMs, what: `build ${build.id} to be gone` }, () => build.solved);
+    } catch (err) {
+      this.#options.log.warn({ build: build.id, err }, 'the end of the solve was not seen');
+    }
+  }
+
+  async #writeHead(build: Build): Promise<void> {
+    try {
+      await build.journal.writeHead(build.head);
+    } catch (err) {
+      this.#options.log.warn({ build: build.id, err }, 'journal head not written');
+    }
+  }
+
+  #refuseWhenDraining(): void {
+    if (!this.#draining) return;
+    throw new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
+  }
+
+  #logEnd({ id, route, state, result, endedAtMs, startedAtMs }: Build): void {
+    const { error, steps } = result ?? {};
+    // No step names and no messages: BuildKit puts build arguments into them.
+    const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
+    this.#options.log.info(facts, 'build ended');
+  }
+}
+
+/** BuildKit takes `dockerfile` where there is no `Dockerfile`, unless a name was given (dockerui's config.go). */
+async function checkDockerfile(context: string, { dockerfile, dockerfileNamed }: BuildSpec): Promise<void> {
+  const names = dockerfileNamed ? [dockerfile] : [dockerfile, dockerfile.toLowerCase()];
+  for (const name of names) if (await isThere(context, name)) return;
+  throw new BuildvisorError('DOCKERFILE_MISSING', `The context has no ${dockerfile}`, {
+    facts: { dockerfile },
+    hint: 'Name the Dockerfile by its path inside the context.',
+  });
+}
+
+/** Whether something has that name; no link on the way is followed, as BuildKit resolves them within the context. */
+async function isThere(context: string, path: string): Promise<boolean> {
+  let at = context;
+  for (const part of path.split('/')) {
+    at = join(at, part);
+    try {
+      const found = await lstat(at);
+      if (found.isSymbolicLink()) return true;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
+      throw error;
+    }
+  }
+  return true;
+}
+
+function cancelled(): BuildvisorError {
+  return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled');
+}
+
+function stopped(): BuildvisorError {
+  return new BuildvisorError('BUILD_INTERRUPTED', 'The machine stopped in the middle of the build', {
+    retryable: true,
+  });
+}
+
+function notSolved(exitCode: number | undefined, words: string): BuildvisorError {
+  const said = words.trim().split('\n').at(-1) ?? '';
+  return new BuildvisorError('BUILD_FAILED', said === '' ? 'buildctl ended without a build' : said, {
+    facts: { exitCode: exitCode ?? -1 },
+  });
+}
