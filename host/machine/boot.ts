@@ -1,26 +1,25 @@
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { BuildvisorError, type ErrorCode, isBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, isBuildvisorError } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
 import { pollUntil, withLimit } from '../../common/wait.ts';
 import type { DriverName } from './driver.ts';
 import { type Machine, machineOf, type UpOptions } from './machines.ts';
-import type { MonitorAnswer, MonitorRequest } from './monitor-request.ts';
+import { startMonitor } from './monitor-process.ts';
+import { lockName, type MonitorRequest } from './monitor-request.ts';
 import { runtimeDirOf } from './paths.ts';
 import { isRunning, type ProcessMark, signalProcess } from './process-mark.ts';
 import { findScopeDir, openScopeDir } from './scope-dir.ts';
-import { isLive, readVmState, type VmState } from './vm-state.ts';
+import { isLive, readVmState, type StoredError, type VmState } from './vm-state.ts';
 
 const defaultMemoryBytes = 2 * 1024 ** 3;
 const maxDefaultCpus = 4;
 const defaultBootLimitMs = 180_000;
 /** Milliseconds for a whole boot; the guest's own steps have their limits, which grow with what is in the cache. */
 const wholeBootMs = 30 * 60_000;
-/** Milliseconds for a new monitor's answer, and for what another monitor does between taking the lock and its first words. */
-const answerMs = 30_000;
+/** Milliseconds for what another monitor does between taking the lock and its first words. */
+const otherMs = 10_000;
 const everyMs = 40;
 /** Longest a monitor takes to end a VM, all its own limits together, and some room (see stop-guest.ts). */
 const stopMs = 150_000;
@@ -32,28 +31,46 @@ const stopMs = 150_000;
 export async function bootMachine(options: UpOptions): Promise<Machine> {
   const dir = await openScopeDir(options.scope);
   const request = await makeRequest(options, dir);
-  return withLimit(
-    { limitMs: wholeBootMs, what: `the VM of ${options.scope}`, signal: options.signal },
-    async (signal) => {
-      for (;;) {
-        const state = readVmState(dir);
-        if (isLive(state)) {
-          const end = await waitForReady(dir, state, options, signal);
-          if (end !== undefined) return machineOf(end, false, differences(end, options));
-          continue;
-        }
-        const answer = await startMonitor(request, dir, signal);
-        if (answer.outcome === 'error') throw restore(answer.error);
-        if (answer.outcome === 'busy') {
-          await waitForOther(dir, options.scope, signal);
-          continue;
-        }
-        const own = readVmState(dir);
-        const ready = own === undefined ? undefined : await waitForReady(dir, own, options, signal);
-        if (ready !== undefined) return machineOf(ready, true, []);
-      }
-    },
-  );
+  const limits = { limitMs: wholeBootMs, what: `the VM of ${options.scope}`, signal: options.signal };
+  return withLimit(limits, async (signal) => {
+    for (;;) {
+      const state = readVmState(dir);
+      const machine = isLive(state)
+        ? await joinMachine(dir, state, options, signal)
+        : await startMachine(dir, request, options, signal);
+      if (machine !== undefined) return machine;
+    }
+  });
+}
+
+/** Waits for a VM that another call boots or booted. Gives `undefined` when it went. */
+async function joinMachine(
+  dir: string,
+  state: VmState,
+  options: UpOptions,
+  signal: AbortSignal,
+): Promise<Machine | undefined> {
+  const ready = await waitForReady(dir, state, options, signal);
+  return ready === undefined ? undefined : machineOf(ready, false, differences(ready, options));
+}
+
+/** Boots a VM of our own. Gives `undefined` when another call was quicker. */
+async function startMachine(
+  dir: string,
+  request: MonitorRequest,
+  options: UpOptions,
+  signal: AbortSignal,
+): Promise<Machine | undefined> {
+  const answer = await startMonitor(request, signal);
+  if (answer.outcome === 'error') throw restore(answer.error);
+  if (answer.outcome === 'busy') {
+    await waitForOther(dir, options.scope, signal);
+    return undefined;
+  }
+  const own = readVmState(dir);
+  const ready = own === undefined ? undefined : await waitForReady(dir, own, options, signal);
+  if (ready === undefined) throw endedEarly(options.scope, readVmState(dir));
+  return machineOf(ready, true, []);
 }
 
 /**
@@ -67,6 +84,12 @@ export async function stopMachine(scope: Scope, options: { signal?: AbortSignal;
   const { limitMs = stopMs, signal } = options;
   await pollUntil({ limitMs, everyMs, what: `the VM of ${scope} to end`, signal }, () => gone(state.monitor));
   return true;
+}
+
+/** Our own VM went before it was ready, and not by itself: trying again could go on for ever. */
+function endedEarly(scope: Scope, state: VmState | undefined): BuildvisorError {
+  const why = state?.phase === 'ended' ? (state.endReason ?? 'ended') : 'its monitor was killed';
+  return new BuildvisorError('VM_FAILED', `The VM of ${scope} went before it was ready: ${why}`);
 }
 
 /** Checks everything that can be checked before a process is started. */
@@ -88,63 +111,6 @@ function driverOf({ driver }: UpOptions): DriverName {
   const name = driver ?? process.env.BUILDVISOR_DRIVER ?? 'qemu';
   if (name === 'qemu' || name === 'process') return name;
   throw new BuildvisorError('USAGE', `There is no driver "${name}"`, { hint: 'Drivers are qemu and process.' });
-}
-
-/** Starts a detached monitor and gives its answer. */
-async function startMonitor(request: MonitorRequest, dir: string, signal: AbortSignal): Promise<MonitorAnswer> {
-  const log = openSync(join(dir, 'monitor.log'), 'a', 0o600);
-  const [file, ...args] = monitorCommand();
-  const child = spawn(file, args, {
-    cwd: '/',
-    detached: true,
-    stdio: ['pipe', 'pipe', log],
-    env: monitorEnv(process.env),
-  });
-  closeSync(log);
-  child.unref();
-  const { stdin, stdout } = child;
-  if (stdin === null || stdout === null) throw new BuildvisorError('INTERNAL', 'The monitor has no pipes');
-  stdin.on('error', () => undefined);
-  stdin.end(JSON.stringify(request));
-  const failed = new Promise<never>((_, reject) => child.once('error', reject));
-  try {
-    return await withLimit({ limitMs: answerMs, what: 'the monitor to start', signal }, async () => {
-      let text = '';
-      await Promise.race([
-        failed,
-        (async () => {
-          for await (const chunk of stdout) text += String(chunk);
-        })(),
-      ]);
-      if (text === '') throw monitorFailed(dir);
-      return JSON.parse(text) as MonitorAnswer;
-    });
-  } finally {
-    stdin.destroy();
-    stdout.destroy();
-  }
-}
-
-function monitorFailed(dir: string): BuildvisorError {
-  return new BuildvisorError('VM_FAILED', 'The monitor ended before it answered', {
-    hint: `Its log is ${join(dir, 'monitor.log')}.`,
-    facts: { log: join(dir, 'monitor.log') },
-  });
-}
-
-/** The monitor's command: its own entry in the source tree, the CLI's `vm` in a bundle. */
-function monitorCommand(): [string, ...string[]] {
-  const own = import.meta.filename.endsWith('.ts');
-  const entry = own ? ['monitor-main.ts'] : ['cli.js', 'vm'];
-  const [script = '', ...rest] = entry;
-  return [process.execPath, join(import.meta.dirname, script), ...rest];
-}
-
-/** What a monitor gets of the caller's environment. It lives on for other callers, so nothing of this one's business. */
-function monitorEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const passed =
-    /^(PATH|HOME|USER|TMPDIR|LANG|LC_ALL|TZ|XDG_\w+|BUILDVISOR_\w+|NODE_COMPILE_CACHE|(https?|no|all)_proxy)$/i;
-  return Object.fromEntries(Object.entries(env).filter(([name]) => passed.test(name)));
 }
 
 /**
@@ -173,28 +139,26 @@ async function waitForReady(
   return outcome === 'gone' ? undefined : outcome;
 }
 
-/** Waits until the monitor that has the lock has said so in the state file, or has gone. */
+/**
+ * Waits until the monitor that has the lock has said so in the state file, or has gone.
+ * @throws BuildvisorError `VOLUME_IN_USE` with the holder when neither comes: one of another container or host has it
+ */
 async function waitForOther(dir: string, scope: Scope, signal: AbortSignal): Promise<void> {
+  const { lockFile } = await import('../../agent/sys/flock.ts');
+  let held: unknown;
   try {
-    await pollUntil({ limitMs: answerMs, everyMs, what: `the VM of ${scope}`, signal }, async () => {
+    await pollUntil({ limitMs: otherMs, everyMs, what: `the VM of ${scope}`, signal }, async () => {
       if (isLive(readVmState(dir))) return true;
-      return (await lockIsFree(dir)) ? true : undefined;
+      try {
+        (await lockFile(join(dir, lockName))).release();
+        return true;
+      } catch (error) {
+        held = error;
+        return undefined;
+      }
     });
   } catch (error) {
-    if (!isBuildvisorError(error, 'TIMED_OUT')) throw error;
-    const { lockFile } = await import('../../agent/sys/flock.ts');
-    (await lockFile(join(dir, 'lock'))).release();
-  }
-}
-
-async function lockIsFree(dir: string): Promise<boolean> {
-  const { lockFile } = await import('../../agent/sys/flock.ts');
-  try {
-    (await lockFile(join(dir, 'lock'))).release();
-    return true;
-  } catch (error) {
-    if (isBuildvisorError(error, 'VOLUME_IN_USE')) return false;
-    throw error;
+    throw isBuildvisorError(error, 'TIMED_OUT') ? held : error;
   }
 }
 
@@ -215,13 +179,7 @@ function hashConfig(text: string | undefined): string {
     .digest('hex');
 }
 
-function restore(error: {
-  code: ErrorCode;
-  message: string;
-  hint?: string | undefined;
-  facts?: Record<string, string | number | boolean> | undefined;
-}): BuildvisorError {
-  const { code, message, hint, facts = {} } = error;
+function restore({ code, message, hint, facts = {} }: StoredError): BuildvisorError {
   return new BuildvisorError(code, message, { facts, ...(hint === undefined ? {} : { hint }) });
 }
 

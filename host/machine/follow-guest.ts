@@ -1,5 +1,5 @@
 import { setTimeout as sleepFor } from 'node:timers/promises';
-import { BuildvisorError, isBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, isUserCode, toBuildvisorError } from '../../common/errors.ts';
 import { fromWireError } from '../../common/grpc-errors.ts';
 import { apiPort } from '../../common/protocol.ts';
 import { connectApi } from '../client/connect.ts';
@@ -16,6 +16,7 @@ export interface FollowOptions {
   bootLimitMs: number;
   /** Told each state. */
   onState: (state: MachineState) => void;
+  log: (line: string) => void;
   /** Ends the following. */
   signal: AbortSignal;
 }
@@ -27,25 +28,56 @@ const pauseMs = 250;
 
 /**
  * Follows the guest's state until the signal fires; a stream that breaks is taken up again.
- * @throws BuildvisorError the guest's own error when it says it failed; `TIMED_OUT` when it does not answer within its limit
+ * @throws BuildvisorError the guest's own error when it says it failed or refuses us; `TIMED_OUT` when it does not answer within its limit,
+ * with what it last answered as the cause
  */
 export async function followGuest(options: FollowOptions): Promise<void> {
-  const { machine, apiSocket, onState, signal } = options;
-  for (let limitMs = options.bootLimitMs; !signal.aborted; limitMs = awayLimitMs) {
-    const connection = await connectWhenListening((inner) => machine.connect(apiPort, inner), { limitMs, signal });
-    connection.destroy();
-    const client = connectApi(apiSocket);
-    try {
-      for await (const state of client.watchState({ signal })) {
-        onState(state);
-        if (state.phase === 'FAILED') throw guestError(state);
-      }
-    } catch (error) {
-      if (!isBuildvisorError(error, 'VM_NOT_RUNNING', 'ABORTED', 'DRAINING', 'NOT_READY')) throw error;
-    } finally {
-      client.close();
-    }
+  const { signal } = options;
+  let limitMs = options.bootLimitMs;
+  let heardAt = performance.now();
+  const hear = (state: MachineState): void => {
+    heardAt = performance.now();
+    limitMs = awayLimitMs;
+    options.onState(state);
+    if (state.phase === 'FAILED') throw guestError(state);
+  };
+  while (!signal.aborted) {
+    const leftMs = Math.max(1, limitMs - (performance.now() - heardAt));
+    const broken = await followOnce(options, leftMs, hear);
+    if (signal.aborted) return;
+    options.log(`the guest's state cannot be followed just now: ${broken?.message ?? 'the stream ended'}`);
+    if (performance.now() - heardAt > limitMs)
+      throw new BuildvisorError('TIMED_OUT', `It was silent for ${limitMs / 1000} s`, { cause: broken });
     await sleepFor(pauseMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** Follows until the stream breaks; gives why it did. */
+async function followOnce(
+  { machine, apiSocket, signal }: FollowOptions,
+  limitMs: number,
+  hear: (state: MachineState) => void,
+): Promise<BuildvisorError | undefined> {
+  const connection = await connectWhenListening((inner) => machine.connect(apiPort, inner), { limitMs, signal });
+  connection.destroy();
+  const client = connectApi(apiSocket);
+  let guest: unknown;
+  try {
+    for await (const state of client.watchState({ signal })) {
+      try {
+        hear(state);
+      } catch (error) {
+        guest = error;
+        throw error;
+      }
+    }
+    return undefined;
+  } catch (error) {
+    const ours = toBuildvisorError(error);
+    if (error === guest || isUserCode(ours.code)) throw ours;
+    return ours;
+  } finally {
+    client.close();
   }
 }
 

@@ -2,10 +2,12 @@
  * The VMs of this user: bring one up, take it down, find them. Loads nothing heavy until a VM must be started, so that a build on a VM
  * that is up costs one file read.
  */
+import { join } from 'node:path';
 import type { Scope } from '../../common/scope.ts';
 import type { DriverName } from './driver.ts';
 import { findScopeDir, listScopes } from './scope-dir.ts';
 import { isLive, readVmState, type VmPhase, type VmState } from './vm-state.ts';
+import { cacheFile, type VolumeUsage, volumeUsage } from './volume-usage.ts';
 
 /** A VM that is up. */
 export interface Machine {
@@ -31,8 +33,8 @@ export interface KnownMachine {
   live: boolean;
   /** Undefined when the scope never had a VM. */
   state: VmState | undefined;
-  /** Bytes the cache volume takes on the host, and its size to the guest; undefined when there is none. */
-  cache: { usedBytes: number; sizeBytes: number } | undefined;
+  /** The cache volume; undefined when there is none. */
+  cache: VolumeUsage | undefined;
 }
 
 /** What {@link ensureUp} is asked for. */
@@ -70,7 +72,7 @@ export function find(scope: Scope, env: NodeJS.ProcessEnv = process.env): Machin
 export function list(env: NodeJS.ProcessEnv = process.env): KnownMachine[] {
   return listScopes(env).map(({ scope, dir }) => {
     const state = readVmState(dir);
-    return { scope, dir, live: isLive(state), state, cache: undefined };
+    return { scope, dir, live: isLive(state), state, cache: volumeUsage(join(dir, cacheFile)) };
   });
 }
 
@@ -79,7 +81,9 @@ export function list(env: NodeJS.ProcessEnv = process.env): KnownMachine[] {
  * @throws BuildvisorError `CONFIG_INVALID`, `SCOPE_MISMATCH`, `VOLUME_IN_USE`, `VM_FAILED`, `ARTEFACT_MISSING`, `ABORTED`, …
  */
 export async function ensureUp(options: UpOptions): Promise<Machine> {
-  const running = find(options.scope);
+  const { configText, memoryBytes, cpus, driver } = options;
+  // Only who asks for something particular must hear how a VM that is up differs from it.
+  const running = (configText ?? memoryBytes ?? cpus ?? driver) === undefined ? find(options.scope) : undefined;
   if (running !== undefined) return running;
   const { bootMachine } = await import('./boot.ts');
   return bootMachine(options);

@@ -2,5 +2,3 @@
 import { runMonitor } from './monitor.ts';
 
 await runMonitor();
-// Whatever is still open, the VM it was for has ended.
-process.exit(0);

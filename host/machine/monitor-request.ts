@@ -3,6 +3,9 @@ import { parseScope, type Scope } from '../../common/scope.ts';
 import type { DriverName } from './driver.ts';
 import type { StoredError } from './vm-state.ts';
 
+/** Name of the lock in a scope's folder: whoever has it is the scope's monitor. */
+export const lockName = 'lock';
+
 /** What a monitor is told to do: one JSON object on its stdin. */
 export interface MonitorRequest {
   scope: Scope;

@@ -7,47 +7,52 @@ import { ftruncateSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type FileLock, lockFile } from '../../agent/sys/flock.ts';
 import { BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
-import { type MonitorAnswer, type MonitorRequest, readRequest } from './monitor-request.ts';
+import { lockName, type MonitorAnswer, type MonitorRequest, readRequest } from './monitor-request.ts';
 import { markProcess } from './process-mark.ts';
 import { runVm } from './run-vm.ts';
 import type { VmState } from './vm-state.ts';
 import { VmStateFile } from './vm-state-file.ts';
 
-/** Name of the lock in a scope's folder. */
-const lockName = 'lock';
 /** Bytes of log a monitor writes at most. */
 const maxLogBytes = 1024 * 1024;
 
-/** Runs a monitor to its end: the request on stdin, the answer on stdout, the log on stderr. */
-export async function runMonitor(): Promise<void> {
+/** Runs a monitor to its end, and with it this process: the request on stdin, the answer on stdout, the log on stderr. */
+export async function runMonitor(): Promise<never> {
   // The one who asked may go at any time; the VM stays.
   process.stdout.on('error', ignoreClosedPipe);
   process.stderr.on('error', ignoreClosedPipe);
-  let lock: FileLock | undefined;
-  let file: VmStateFile;
-  let request: MonitorRequest;
-  try {
-    request = await readRequest(process.stdin);
-    process.title = `buildvisor vm ${request.scope}`;
-    lock = await lockFile(join(request.dir, lockName));
-    file = new VmStateFile(request.dir, firstState(request));
-    startLog();
-    await file.update({});
-  } catch (error) {
-    lock?.release();
-    answer(
-      isBuildvisorError(error, 'VOLUME_IN_USE') ? { outcome: 'busy' } : { outcome: 'error', error: stored(error) },
-    );
-    return;
-  }
-  answer({ outcome: 'started' });
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort('shutdown'));
   // A terminal that closes is no reason to end a VM.
   process.on('SIGHUP', () => undefined);
-  await runVm(request, file, log, stop.signal);
-  rmSync(request.runtimeDir, { recursive: true, force: true });
-  lock.release();
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort('shutdown'));
+  const held = await takeScope();
+  if (held !== undefined) {
+    await runVm(held.request, held.file, log, stop.signal);
+    rmSync(held.request.runtimeDir, { recursive: true, force: true });
+    held.lock.release();
+  }
+  // Whatever is still open was for a VM that has ended.
+  process.exit(0);
+}
+
+/** Takes the scope's lock and writes the first state, and answers. Gives nothing when there is nothing more to do. */
+async function takeScope(): Promise<{ request: MonitorRequest; file: VmStateFile; lock: FileLock } | undefined> {
+  let lock: FileLock | undefined;
+  try {
+    const request = await readRequest(process.stdin);
+    process.title = `buildvisor vm ${request.scope}`;
+    lock = await lockFile(join(request.dir, lockName));
+    const file = new VmStateFile(request.dir, firstState(request));
+    startLog();
+    await file.update({});
+    await answer({ outcome: 'started' });
+    return { request, file, lock };
+  } catch (error) {
+    lock?.release();
+    const busy = isBuildvisorError(error, 'VOLUME_IN_USE');
+    await answer(busy ? { outcome: 'busy' } : { outcome: 'error', error: stored(error) });
+    return undefined;
+  }
 }
 
 function firstState(request: MonitorRequest): VmState {
@@ -62,8 +67,11 @@ function firstState(request: MonitorRequest): VmState {
   };
 }
 
-function answer(message: MonitorAnswer): void {
-  process.stdout.end(`${JSON.stringify(message)}\n`);
+function answer(message: MonitorAnswer): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.once('error', () => resolve());
+    process.stdout.end(`${JSON.stringify(message)}\n`, () => resolve());
+  });
 }
 
 let logged = 0;

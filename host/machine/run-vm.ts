@@ -1,6 +1,7 @@
 import { dirname } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { apiPort, gatePort } from '../../common/protocol.ts';
+import { withLimit } from '../../common/wait.ts';
 import type { MachineState } from '../client/types.ts';
 import { readArtefacts } from './artefacts.ts';
 import { ConsoleLog } from './console-log.ts';
@@ -18,6 +19,8 @@ import { connectWhenListening } from './vsock-connect.ts';
 
 /** Milliseconds a relayed connection waits for a guest that does not listen just now. */
 const relayLimitMs = 5_000;
+/** Milliseconds for killed processes to be gone. */
+const killLimitMs = 30_000;
 
 /** A VM and what its monitor has for it. */
 interface Life {
@@ -79,20 +82,36 @@ async function runMachine(life: Life, volumes: Volumes): Promise<Partial<EndFact
     },
     stop,
   );
-  const relays = await startRelays(life, machine);
-  const sockets = machine.sockets ?? file.state.sockets;
-  await file.update({ phase: 'booting', detail: 'the kernel starts', description: machine.description, sockets });
-  const follower = new AbortController();
-  const followed = followGuest({
-    ...{ machine, apiSocket: sockets.api, bootLimitMs: request.bootLimitMs, signal: follower.signal },
-    onState: (state) => void showState(file, state, performance.now() - startedAt),
-  });
   try {
+    return await accompany(life, machine, startedAt);
+  } finally {
+    // Volumes may only be given back when nothing uses them any more.
+    machine.kill();
+    await withLimit({ limitMs: killLimitMs, what: 'the machine to go' }, () => machine.exited);
+  }
+}
+
+/** Follows a machine that runs until it ends, is to be stopped, or fails. */
+async function accompany(life: Life, machine: RunningMachine, startedAt: number): Promise<Partial<EndFacts>> {
+  const { file, log, stop } = life;
+  const follower = new AbortController();
+  const relays = await startRelays(life, machine);
+  try {
+    const sockets = machine.sockets ?? file.state.sockets;
+    await file.update({ phase: 'booting', detail: 'the kernel starts', description: machine.description, sockets });
+    const followed = followGuest({
+      ...{ machine, apiSocket: sockets.api, bootLimitMs: life.request.bootLimitMs, signal: follower.signal, log },
+      onState(state) {
+        showState(file, state, performance.now() - startedAt).catch((error: unknown) => {
+          log(`vm.json cannot be written: ${String(error)}`);
+        });
+      },
+    });
     const end = await firstEnd(machine, followed, stop);
     follower.abort();
     if (end.exit !== undefined) return { exit: end.exit };
-    await file.update({ phase: 'stopping', detail: end.error?.message ?? 'shutting down' });
     const reason = end.error?.code ?? 'shutdown';
+    await file.update({ phase: 'stopping', detail: end.error?.message ?? 'shutting down' });
     const means = await stopGuest(machine, { apiSocket: sockets.api, reason, log });
     return { error: end.error, stopped: { reason, means } };
   } finally {

@@ -1,9 +1,10 @@
-import { lstatSync, statfsSync, statSync } from 'node:fs';
+import { lstatSync, statfsSync } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type FileLock, lockFile } from '../../agent/sys/flock.ts';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { formatBytes } from '../../common/units.ts';
+import { cacheFile, volumeUsage } from './volume-usage.ts';
 
 const gib = 1024 ** 3;
 /** Sizes when none is asked for: as much, but never more than this part of what the host has left. Files are sparse. */
@@ -33,9 +34,6 @@ export interface Volumes {
   /** Removes what does not outlive a VM and gives the locks back. */
   release(): Promise<void>;
 }
-
-/** Name of the cache volume's file in a scope's folder. */
-export const cacheFile = 'cache.img';
 
 /**
  * Makes and locks a VM's drives as files in the scope's folder: `cache.img` is kept, `scratch.img` is new each time, `config.img` holds the
@@ -68,13 +66,6 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
     await release();
     throw error;
   }
-}
-
-/** Bytes a sparse file takes on its disk and bytes it seems to have; undefined when it is not there. */
-export function volumeUsage(path: string): { usedBytes: number; sizeBytes: number } | undefined {
-  const found = statSync(path, { throwIfNoEntry: false });
-  // st_blocks counts 512-byte units (stat(2)).
-  return found === undefined ? undefined : { usedBytes: found.blocks * 512, sizeBytes: found.size };
 }
 
 /** Makes a file at least as large as asked for, in whole blocks, without taking space. Never shrinks it. */
