@@ -51,7 +51,8 @@ export function parseDuration(text: string): number | undefined {
 
 /** Milliseconds for a person: `0.3s`, `12.4s`, `3m12s`, `2h05m`. */
 export function formatDuration(ms: number): string {
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)}s`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)}s`;
+  if (ms < 60_000) return '1m00s';
   const minutes = Math.floor(ms / 60_000);
   if (minutes < 60) return `${minutes}m${String(Math.floor((ms % 60_000) / 1000)).padStart(2, '0')}s`;
   return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, '0')}m`;

@@ -18,6 +18,7 @@ export interface WaitOptions {
  */
 export async function withLimit<T>(options: WaitOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const { limitMs, what, signal } = options;
+  if (signal?.aborted) throw abortedError(what, signal.reason);
   const inner = new AbortController();
   const ended = Promise.withResolvers<never>();
   const end = (error: BuildvisorError): void => {
@@ -30,8 +31,7 @@ export async function withLimit<T>(options: WaitOptions, work: (signal: AbortSig
     );
   }, limitMs);
   const onAbort = (): void => end(abortedError(what, signal?.reason));
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener('abort', onAbort, { once: true });
+  signal?.addEventListener('abort', onAbort, { once: true });
   try {
     return await Promise.race([ended.promise, work(inner.signal)]);
   } finally {

@@ -64,58 +64,41 @@ function labels() {
 export const buildkitdTable = table(
   'Merged over the rendered `buildkitd.toml`, under BuildKit’s own names, for what has no key above.',
   {
-    log: optional(
-      table('The daemon’s log.', {
-        format: optional(choice('How a line looks.', ['text', 'json'])),
-        level: optional(choice('How much is said.', ['error', 'warn', 'info', 'debug'])),
-      }),
-    ),
-    dns: optional(
-      table('Besides the name servers of `[network]`.', {
-        options: optional(list('Resolver options.', text('', 'a resolver option such as "ndots:1"', /^[a-z0-9:-]+$/))),
-        searchDomains: optional(
-          list('Search domains.', text('', 'a domain such as "example.com"', /^[A-Za-z0-9._-]+$/)),
-        ),
-        nameservers: optional(refused('use network.dns')),
-      }),
-    ),
-    cdi: optional(
-      table('Devices, with the entitlement `device`.', {
-        specDirs: optional(list('Folders with CDI descriptions.', text('', 'an absolute path', /^\/[^\0]*$/))),
-        autoAllowed: optional(
-          list('Devices allowed without being asked for.', text('', 'a device name', /^[^\0\s]+$/)),
-        ),
-        disabled: optional(refused('use buildkit.entitlements = ["device"]')),
-      }),
-    ),
-    worker: optional(
-      table('Workers.', { oci: optional(oci), containerd: optional(refused('the OCI worker is the only one here')) }),
-    ),
-    history: optional(
-      table('BuildKit’s own build history.', {
-        maxAge: optional(goDuration('How long it is kept.')),
-        maxEntries: optional(count('How many builds it keeps.', 0, 1_000_000)),
-      }),
-    ),
-    frontend: optional(
-      table('Frontends.', {
-        'dockerfile.v0': optional(enabled('built-in Dockerfile')),
-        'gateway.v0': optional(
-          table('Frontends from images.', {
-            enabled: optional(flag('Whether `# syntax=` may name one.')),
-            allowedRepositories: optional(
-              list('Repositories they may come from; any when empty.', text('', 'a repository', /^[^\0\s]+$/)),
-            ),
-          }),
+    log: table('The daemon’s log.', {
+      format: optional(choice('How a line looks.', ['text', 'json'])),
+      level: optional(choice('How much is said.', ['error', 'warn', 'info', 'debug'])),
+    }),
+    dns: table('Besides the name servers of `[network]`.', {
+      options: optional(list('Resolver options.', text('', 'a resolver option such as "ndots:1"', /^[a-z0-9:-]+$/))),
+      searchDomains: optional(list('Search domains.', text('', 'a domain such as "example.com"', /^[A-Za-z0-9._-]+$/))),
+      nameservers: optional(refused('use network.dns')),
+    }),
+    cdi: table('Devices, with the entitlement `device`.', {
+      specDirs: optional(list('Folders with CDI descriptions.', text('', 'an absolute path', /^\/[^\0]*$/))),
+      autoAllowed: optional(list('Devices allowed without being asked for.', text('', 'a device name', /^[^\0\s]+$/))),
+      disabled: optional(refused('use buildkit.entitlements = ["device"]')),
+    }),
+    worker: table('Workers.', {
+      oci,
+      containerd: optional(refused('the OCI worker is the only one here')),
+    }),
+    history: table('BuildKit’s own build history.', {
+      maxAge: optional(goDuration('How long it is kept.')),
+      maxEntries: optional(count('How many builds it keeps.', 1, 1_000_000)),
+    }),
+    frontend: table('Frontends.', {
+      'dockerfile.v0': enabled('built-in Dockerfile'),
+      'gateway.v0': table('Frontends from images.', {
+        enabled: optional(flag('Whether `# syntax=` may name one.')),
+        allowedRepositories: optional(
+          list('Repositories they may come from; any when empty.', text('', 'a repository', /^[^\0\s]+$/)),
         ),
       }),
-    ),
-    system: optional(
-      table('The daemon.', {
-        maxRegistryConcurrency: optional(count('Connections to a registry at the same time.', 1, 1024)),
-        platformsCacheMaxAge: optional(refused('use buildkit.platforms-cache-max-age')),
-      }),
-    ),
+    }),
+    system: table('The daemon.', {
+      maxRegistryConcurrency: optional(count('Connections to a registry at the same time.', 1, 1024)),
+      platformsCacheMaxAge: optional(refused('use buildkit.platforms-cache-max-age')),
+    }),
     debug: optional(refused('use buildkitd.log.level = "debug"')),
     trace: optional(refused("it puts request bodies into the VM's log")),
     root: optional(refused(own)),

@@ -1,6 +1,7 @@
 import type { Scope } from '../../common/scope.ts';
 import type { Share } from './fields.ts';
 import type { Written } from './schema.ts';
+import { compact, type Toml } from './toml-table.ts';
 
 /** What a build may ask for beyond the ordinary. */
 export type Entitlement = 'network.host' | 'security.insecure' | 'device';
@@ -59,7 +60,7 @@ export interface Config {
   /** By host. `ca` is PEM text. */
   registries: Record<string, { mirrors: string[]; http: boolean; insecure: boolean; ca?: string }>;
   /** Merged over the rendered `buildkitd.toml`. */
-  buildkitd: Record<string, unknown>;
+  buildkitd: Toml;
 }
 
 /** The config in the program's words. */
@@ -94,7 +95,7 @@ export function toConfig(written: Written): Config {
     }),
     limits: { contextBytes: written.limits.context },
     registries: Object.fromEntries(Object.entries(written.registry).map(([host, value]) => [host, present(value)])),
-    buildkitd: { ...written.buildkitd },
+    buildkitd: compact(written.buildkitd),
   };
 }
 

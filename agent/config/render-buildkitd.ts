@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { stringify } from 'smol-toml';
 import type { Config } from './config.ts';
 import { gcPolicies } from './gc-policies.ts';
+import { compact, merge, type Toml } from './toml-table.ts';
 
 /** What the machine adds to the config. */
 export interface BuildkitdFacts {
@@ -21,9 +22,6 @@ export interface BuildkitdFacts {
 
 const defaultCertificates = '/run/buildvisor/certificates';
 
-type Toml = { [key: string]: TomlValue };
-type TomlValue = string | number | boolean | TomlValue[] | Toml | undefined;
-
 /** `buildkitd.toml` for BuildKit v0.33.1 (cmd/buildkitd/config/config.go). */
 export function renderBuildkitdToml(config: Config, facts: BuildkitdFacts): string {
   const rendered: Toml = {
@@ -41,7 +39,7 @@ export function renderBuildkitdToml(config: Config, facts: BuildkitdFacts): stri
     worker: { containerd: { enabled: false }, oci: renderWorker(config, facts) },
     registry: renderRegistries(config, facts.certificates ?? defaultCertificates),
   };
-  return `${stringify(compact(merge(rendered, config.buildkitd as Toml))).trim()}\n`;
+  return `${stringify(compact(merge(rendered, config.buildkitd))).trim()}\n`;
 }
 
 function renderWorker(config: Config, { bridge, diskBytes }: BuildkitdFacts): Toml {
@@ -70,10 +68,13 @@ function renderRegistries(config: Config, folder: string): Toml {
   return Object.fromEntries(
     Object.entries(config.registries).map(([host, { mirrors, http, insecure }]) => {
       const ca = files.filter((file) => file.host === host).map((file) => file.path);
-      return [
-        host,
-        { mirrors, http: http || undefined, insecure: insecure || undefined, ca: ca.length ? ca : undefined },
-      ];
+      const table: Toml = {
+        mirrors: mirrors.length > 0 ? mirrors : undefined,
+        http: http || undefined,
+        insecure: insecure || undefined,
+        ca: ca.length > 0 ? ca : undefined,
+      };
+      return [host, table];
     }),
   );
 }
@@ -91,32 +92,4 @@ export function certificateFiles(
 /** Go's time.ParseDuration knows no days. */
 function goDuration(ms: number): string {
   return `${ms}ms`;
-}
-
-/** Tables are merged key by key; anything else is replaced. */
-function merge(base: Toml, over: Toml): Toml {
-  const merged: Toml = { ...base };
-  for (const [key, value] of Object.entries(over)) {
-    const under = merged[key];
-    merged[key] = isTable(under) && isTable(value) ? merge(under, value) : value;
-  }
-  return merged;
-}
-
-function isTable(value: TomlValue): value is Toml {
-  return typeof value === 'object' && !Array.isArray(value);
-}
-
-/** Leaves out what is not set. An empty table is not nothing to buildkitd: it takes the place of a default. */
-function compact(table: Toml): Toml {
-  return Object.fromEntries(
-    Object.entries(table)
-      .map(([key, value]): [string, TomlValue] => [key, clean(value)])
-      .filter(([, value]) => value !== undefined && !(isTable(value) && Object.keys(value).length === 0)),
-  );
-}
-
-function clean(value: TomlValue): TomlValue {
-  if (Array.isArray(value)) return value.map(clean);
-  return isTable(value) ? compact(value) : value;
 }
