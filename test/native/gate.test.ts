@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/leftovers.ts';
+import { sliceWrites } from '../../agent/sys/slices.ts';
 import type { SolveStatus } from '../../common/status.ts';
 import { StepCounter } from '../../common/steps.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { buildctl, buildx, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
+import { controlClient, fileDefinition } from './control.ts';
 import { openGate, type TestGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd;
@@ -180,6 +182,28 @@ test('a large context goes through', async () => {
   expect(result.exitCode, String(result.stderr)).toBe(0);
 }, 60_000);
 
+test('a vsock connection, whose writes are sliced, is as good', async () => {
+  const sliced = await openGate(buildkitd.dir, buildkitd.socket, {
+    build: 'b1',
+    wrap: (socket) => sliceWrites(socket),
+  });
+  try {
+    const large = Buffer.alloc(20 * 1024 * 1024, `${Date.now()}, `);
+    const context = await makeContext(buildkitd.dir, `FROM scratch\nCOPY large /large\n`, { large });
+    const output = `type=oci,dest=${context}/image.tar`;
+    const result = await buildctl(sliced.socket, buildArgs(context, '--progress=rawjson', '--output', output));
+    expect(result.exitCode, String(result.stderr)).toBe(0);
+    expect(sliced.recorder.starts).toMatchObject([{ build: 'b1' }]);
+    expect(contents(only(sliced.recorder.statuses))).toEqual(contents(rawjson(String(result.stderr))));
+    const killed = buildctl(sliced.socket, ['debug', 'monitor']);
+    await pollUntil({ limitMs: 5_000, everyMs: 10, what: 'the call' }, () => sliced.recorder.open > 0 || undefined);
+    killed.kill('SIGKILL');
+    await pollUntil({ limitMs: 5_000, everyMs: 10, what: 'its end' }, () => sliced.recorder.open === 0 || undefined);
+  } finally {
+    await sliced.stop();
+  }
+}, 60_000);
+
 test('builds at the same time are told apart', async () => {
   const contexts = await Promise.all(
     Array.from({ length: 12 }, (_, i) =>
@@ -224,5 +248,31 @@ test('a gate without a buildkitd says so at once', async () => {
     expect(String(result.stderr)).toContain('Unavailable');
   } finally {
     await lonely.stop();
+  }
+});
+
+test('a client that does not watch its build has it recorded all the same', async () => {
+  const client = controlClient(gate.socket);
+  try {
+    const ref = `silent-${Date.now()}`;
+    await client.solve(ref, fileDefinition('a quiet step', ref));
+    await ended();
+    expect(gate.recorder.outcomes.get(ref)).toMatchObject({ code: 0 });
+    expect(completedSteps(gate.recorder.statuses.get(ref) ?? [])).toContain('a quiet step');
+  } finally {
+    client.close();
+  }
+});
+
+test('a solve that buildkitd refuses is over soon', async () => {
+  const client = controlClient(gate.socket);
+  try {
+    const ref = `refused-${Date.now()}`;
+    await expect(client.solve(ref, { def: [Buffer.from('no op')], metadata: {} })).rejects.toThrow();
+    await ended();
+    expect(gate.recorder.outcomes.get(ref)).toMatchObject({ cancelled: false, exporter: {} });
+    expect(gate.recorder.outcomes.get(ref)?.code).not.toBe(0);
+  } finally {
+    client.close();
   }
 });

@@ -1,6 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { Gate } from '../../agent/gate/gate.ts';
 import type { GateRecorder, SolveOutcome, SolveStart } from '../../agent/gate/recorder.ts';
 import { openLog } from '../../agent/log.ts';
@@ -46,15 +47,23 @@ export interface TestGate {
   stop(): Promise<void>;
 }
 
-/** Opens a gate in front of a buildkitd's socket. */
-export async function openGate(dir: string, upstream: string, build?: string): Promise<TestGate> {
+/**
+ * Opens a gate in front of a buildkitd's socket.
+ * @param options.build of which build every client is
+ * @param options.wrap what the gate gets in place of a client's socket
+ */
+export async function openGate(
+  dir: string,
+  upstream: string,
+  { build, wrap = (socket) => socket }: { build?: string; wrap?: (socket: Socket) => Duplex } = {},
+): Promise<TestGate> {
   const recorder = new MemoryRecorder();
   const gate = new Gate({ upstream, recorder, log: openLog('silent') });
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    gate.accept(socket, build === undefined ? {} : { build });
+    gate.accept(wrap(socket), build === undefined ? {} : { build });
   });
   const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
   await new Promise<void>((resolve) => server.listen(path, resolve));

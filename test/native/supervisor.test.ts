@@ -4,14 +4,15 @@ import { afterEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/leftovers.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { buildctl, type Client, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
+import { openGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd | undefined;
 afterEach(() => buildkitd?.stop(), 30_000);
 
 /** Starts a build whose step sleeps, and waits for the step. */
-async function startSleepingBuild(started: TestBuildkitd): Promise<{ client: Client }> {
+async function startSleepingBuild(started: TestBuildkitd, socket = started.socket): Promise<{ client: Client }> {
   const context = await makeContext(started.dir, `${fromBusybox}RUN exec /bin/busybox sleep 602\n`);
-  const client = buildctl(started.socket, [
+  const client = buildctl(socket, [
     ...['build', '--frontend', 'dockerfile.v0', '--local', `context=${context}`, '--local', `dockerfile=${context}`],
   ]);
   await pollUntil({ limitMs: 20_000, everyMs: 20, what: 'the step' }, () =>
@@ -75,6 +76,30 @@ test('killed, it comes back, and the step it left is ended first', async () => {
   }
   expect((await client).exitCode).toBe(1);
   expect(states).toEqual(['restarting', 'ready', 'restarting', 'ready']);
+}, 60_000);
+
+test('a build whose buildkitd dies ends as unavailable, and the gate goes on', async () => {
+  buildkitd = await startBuildkitd();
+  const { supervisor } = buildkitd;
+  const gate = await openGate(buildkitd.dir, buildkitd.socket);
+  try {
+    const { client } = await startSleepingBuild(buildkitd, gate.socket);
+    process.kill(supervisor.pid ?? 0, 'SIGKILL');
+    expect((await client).exitCode).toBe(1);
+    await pollUntil(
+      { limitMs: 20_000, everyMs: 10, what: 'the end' },
+      () => gate.recorder.outcomes.size > 0 || undefined,
+    );
+    expect([...gate.recorder.outcomes.values()]).toMatchObject([{ code: 14, cancelled: false }]);
+    await pollUntil(
+      { limitMs: 20_000, everyMs: 10, what: 'the restart' },
+      () => supervisor.restarts === 1 || undefined,
+    );
+    await supervisor.ready;
+    expect((await buildctl(gate.socket, ['debug', 'workers'])).exitCode).toBe(0);
+  } finally {
+    await gate.stop();
+  }
 }, 60_000);
 
 test('a restart that fails is tried again, more slowly, until it works', async () => {
