@@ -37,7 +37,7 @@ async function runMachine(): Promise<void> {
   setInterval(() => undefined, 2 ** 30);
   let platform: Platform | undefined;
   let terminal = openConsole('process');
-  process.on('uncaughtException', (error) => terminal.say(`unexpected: ${error.stack ?? error}`));
+  process.on('uncaughtException', (thrown: unknown) => terminal.say(`unexpected: ${describe(thrown)}`));
   const stop = listenForStop((text) => terminal.say(text));
   let end: ConsoleEnd;
   try {
@@ -51,6 +51,11 @@ async function runMachine(): Promise<void> {
     end = { code, reason: message };
   }
   await switchOff(platform, terminal, end);
+}
+
+/** What was thrown, whatever it is; an exception here would end PID 1. */
+function describe(thrown: unknown): string {
+  return thrown instanceof Error ? String(thrown.stack ?? thrown.message) : typeof thrown;
 }
 
 /** Everything between the mounts and the power-off. */
