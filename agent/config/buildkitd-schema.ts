@@ -22,7 +22,7 @@ const oci = table('The worker.', {
   labels: optional(labels()),
   platforms: optional(
     list(
-      'Platforms it offers, in place of those found.',
+      'Platforms it offers besides those found, and before them.',
       text('', 'a platform such as "linux/arm64"', /^linux\/[a-z0-9]+(\/v\d+)?$/),
     ),
   ),
