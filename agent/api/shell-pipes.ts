@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { hasErrno } from '../../common/errors.ts';
 import type { ShellExit } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
-import type { ShellOutput } from '../../common/generated/types/buildvisor/v1/ShellOutput.ts';
 import type { Send } from './calls.ts';
 import { type OpenShell, toExit, toSpawnExit } from './shell-process.ts';
 
@@ -37,7 +36,7 @@ export const openPipes: OpenShell = async (command, send) => {
   };
 };
 
-async function forward(output: Readable, send: Send<Buffer> | ((chunk: Buffer) => Promise<void>)): Promise<void> {
+async function forward(output: Readable, send: Send<Buffer>): Promise<void> {
   try {
     for await (const chunk of output) await send(chunk as Buffer);
   } catch (error) {

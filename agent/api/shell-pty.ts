@@ -31,7 +31,7 @@ export const openPty: OpenShell = async ({ file, args, env, columns, rows }, sen
     }),
     // node-pty queues what the terminal does not take; a person types slowly, and a paste is bounded by the message size.
     async write(data) {
-      pty.write(data);
+      pty.write(data as unknown as string);
     },
     endInput: () => pty.write('\x04'),
     resize: (newColumns, newRows) => pty.resize(clamp(newColumns), clamp(newRows)),

@@ -59,13 +59,17 @@ export class StateBoard {
     }
   }
 
-  /** @throws BuildvisorError unless the machine is ready: `NOT_READY`, `DRAINING`, or what it failed with */
+  /** @throws BuildvisorError unless the machine is ready, see {@link notReady} */
   requireReady(): void {
+    if (this.#state.phase !== 'READY') throw this.notReady();
+  }
+
+  /** The error of what cannot be done now: `NOT_READY`, `DRAINING`, or what the machine failed with. */
+  notReady(): BuildvisorError {
     const { phase, detail, error } = this.#state;
-    if (phase === 'READY') return;
-    if (phase === 'FAILED' && error) throw error;
+    if (phase === 'FAILED' && error) return error;
     const code = phase === 'DRAINING' ? 'DRAINING' : 'NOT_READY';
-    throw new BuildvisorError(code, `The machine is not ready: ${detail}`, {
+    return new BuildvisorError(code, `The machine is not ready: ${detail}`, {
       facts: { phase },
       hint: 'Wait until its state is READY.',
       retryable: true,

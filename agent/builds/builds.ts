@@ -25,6 +25,8 @@ export interface BuildsOptions {
   contextBytes: number;
   idle: Idle;
   log: Logger;
+  /** Called when a build has started or ended. */
+  onChange: () => void;
 }
 
 /** The part of the gate that builds use. */
@@ -68,7 +70,7 @@ export class Builds implements GateRecorder {
     for (const dir of ['contexts', 'home'])
       await mkdir(join(options.scratchDir, dir), { recursive: true, mode: 0o700 });
     await mkdir(join(options.runDir, 'builds'), { recursive: true, mode: 0o700 });
-    await builds.#store.load(join(options.runDir, 'builds', 'journals'));
+    await builds.#store.load();
     return builds;
   }
 
@@ -110,6 +112,7 @@ export class Builds implements GateRecorder {
       });
     const build = this.#store.add({ id: spec.id, ref: '', route: 'api', startedAtMs: Date.now() });
     build.start();
+    this.#options.onChange();
     void this.#run(build, spec, streams);
     return build;
   }
@@ -143,6 +146,7 @@ export class Builds implements GateRecorder {
     const build = own ?? this.#store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now() });
     if (own === undefined) {
       build.start();
+      this.#options.onChange();
       this.#options.log.info({ build: ref, route: 'session' }, 'build started');
     }
     build.solveStarted(ref);
@@ -164,7 +168,7 @@ export class Builds implements GateRecorder {
     build?.solveEnded(outcome);
     if (build?.route !== 'session') return;
     build.end();
-    this.#logEnd(build);
+    this.#told(build);
   }
 
   activity(delta: 1 | -1): void {
@@ -176,8 +180,6 @@ export class Builds implements GateRecorder {
     const leave = idle.enter();
     const context = join(scratchDir, 'contexts', build.id);
     log.info({ build: build.id, route: 'api', output: spec.output }, 'build started');
-    const timer =
-      limits.timeMs === undefined ? undefined : setTimeout(() => build.callOff(timedOut(limits.timeMs)), limits.timeMs);
     let error: BuildvisorError | undefined;
     try {
       await this.#receive(build, spec, streams.context, context);
@@ -186,7 +188,7 @@ export class Builds implements GateRecorder {
       error = toBuildvisorError(thrown);
     }
     build.end(error);
-    this.#logEnd(build);
+    this.#told(build);
     leave();
     await rm(context, { recursive: true, force: true }).catch((err: unknown) =>
       log.warn({ build: build.id, err }, 'context not removed'),
@@ -252,8 +254,9 @@ export class Builds implements GateRecorder {
     throw new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
   }
 
-  #logEnd({ id, route, state, result, endedAtMs, startedAtMs }: Build): void {
+  #told({ id, route, state, result, endedAtMs, startedAtMs }: Build): void {
     const { error, steps } = result ?? {};
+    this.#options.onChange();
     // No step names and no messages: BuildKit puts build arguments into them.
     const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
     this.#options.log.info(facts, 'build ended');

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasErrno } from '../../common/errors.ts';
 import type { Logger } from '../log.ts';
 import { Build } from './build.ts';
 import { Journal, type JournalHead } from './journal.ts';
@@ -52,18 +51,10 @@ export class BuildStore {
     await this.#forgetOldest();
   }
 
-  /**
-   * Reads what an earlier agent of this same VM left; what runs no more is ended as interrupted. In a new VM what lies there
-   * is another VM's, and is thrown away.
-   * @param markPath a file that lives as long as the VM is up
-   */
-  async load(markPath: string): Promise<void> {
+  /** Reads what an agent before this one left on the volume, which lives as long as the VM; what ran then is interrupted. */
+  async load(): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const names = await readdir(this.#dir);
-    if (await isNewVm(markPath)) {
-      for (const name of names) await rm(join(this.#dir, name), { recursive: true, force: true });
-      return;
-    }
     const found: Build[] = [];
     for (const name of names) {
       const build = await this.#loadOne(name);
@@ -111,15 +102,5 @@ export class BuildStore {
   /** A ref is whatever a client of BuildKit's chose; as a file name it is a hash. */
   #dirOf(id: string): string {
     return join(this.#dir, createHash('sha256').update(id).digest('hex').slice(0, 32));
-  }
-}
-
-async function isNewVm(markPath: string): Promise<boolean> {
-  try {
-    await writeFile(markPath, '', { flag: 'wx' });
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'EEXIST')) return false;
-    throw error;
   }
 }

@@ -1,0 +1,68 @@
+import { once } from 'node:events';
+import { chmod, unlink } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { hasErrno } from '../../common/errors.ts';
+import { apiPort, gatePort } from '../../common/protocol.ts';
+import { pollUntil } from '../../common/wait.ts';
+import type { Logger } from '../log.ts';
+import { isErrno } from '../sys/libc.ts';
+import type { Platform } from '../sys/platform.ts';
+
+/** The two doors: our API, and BuildKit's. */
+export type Doors<T> = { api: T; gate: T };
+
+/** How long the kernel's vsock module may take to be there, in milliseconds. */
+const vsockLimitMs = 60_000;
+
+/**
+ * Listens at both doors: on vsock in a guest, for the host only; on the Unix sockets `api.sock` and `buildkit.sock` of a
+ * `process` platform's run folder, for its user only.
+ */
+export async function openListeners(
+  platform: Platform,
+  log: Logger,
+  accept: Doors<(connection: Duplex) => void>,
+): Promise<Doors<Server>> {
+  if (platform.kind === 'guest') {
+    const [api, gate] = await Promise.all([
+      listenForHost(apiPort, log, accept.api),
+      listenForHost(gatePort, log, accept.gate),
+    ]);
+    return { api, gate };
+  }
+  const { runDir } = platform;
+  return {
+    api: await listenUnix(join(runDir, 'api.sock'), accept.api),
+    gate: await listenUnix(join(runDir, 'buildkit.sock'), accept.gate),
+  };
+}
+
+async function listenForHost(port: number, log: Logger, accept: (connection: Duplex) => void): Promise<Server> {
+  // Not with the file's other imports: it brings in FFI, which a `process` platform's API does not need.
+  const [{ listenVsock }, { sliceWrites }] = await Promise.all([import('../sys/vsock.ts'), import('../sys/slices.ts')]);
+  const onRefused = (cid: number): void => log.warn({ cid, port }, 'a peer that is not the host was refused');
+  return pollUntil({ limitMs: vsockLimitMs, everyMs: 50, what: 'vsock in this kernel' }, async () => {
+    try {
+      return await listenVsock(port, (socket) => accept(sliceWrites(socket)), { onRefused });
+    } catch (error) {
+      if (isErrno(error, 'EAFNOSUPPORT')) return undefined;
+      throw error;
+    }
+  });
+}
+
+/** Listens on a Unix socket of mode 0600; an old one with its name goes. */
+export async function listenUnix(path: string, accept: (connection: Duplex) => void): Promise<Server> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+  const server = createServer({ allowHalfOpen: true }, accept);
+  server.listen(path);
+  await once(server, 'listening');
+  await chmod(path, 0o600);
+  return server;
+}

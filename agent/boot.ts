@@ -1,0 +1,122 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { buildkitVersion } from '../common/versions.ts';
+import type { StateBoard } from './api/state.ts';
+import { Buildkitd } from './buildkit/buildkitd.ts';
+import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
+import type { Logger } from './log.ts';
+import { bringUp } from './network/bring-up.ts';
+import { checkClockAndEntropy } from './network/clock.ts';
+import { setUpStepsNetwork } from './network/steps-network.ts';
+import type { Parts } from './parts.ts';
+import { setHostname } from './sys/hostname.ts';
+import { waitForDrive } from './volumes/drive.ts';
+import { cacheDrive, openCache } from './volumes/open-cache.ts';
+import { openScratch, scratchDrive } from './volumes/open-scratch.ts';
+import { configDrive, readConfigDrive } from './volumes/read-config-drive.ts';
+import { usage, type Volume } from './volumes/volume.ts';
+
+/** How long a drive may take to appear, in milliseconds: its driver's module may still be loading. */
+const driveLimitMs = 60_000;
+
+/** What {@link boot} works with. */
+export interface BootOptions {
+  parts: Parts;
+  state: StateBoard;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+/**
+ * Brings the machine up as far as a started buildkitd, entering each part as it is there.
+ * @throws BuildvisorError of whatever part failed
+ */
+export async function boot({ parts, state, log, signal }: BootOptions): Promise<Buildkitd> {
+  const { platform } = parts;
+  const limit = { limitMs: driveLimitMs, signal };
+  await mkdir(platform.runDir, { recursive: true, mode: 0o700 });
+  for (const warning of checkClockAndEntropy()) log.warn(warning);
+
+  state.set('BOOTING', 'reading the boot config');
+  const config = parseConfig(await readConfigDrive(platform, limit), configDrive);
+  parts.config = config;
+  setHostname(config.machine.hostname);
+  parts.phase('config');
+
+  state.set('BOOTING', 'opening the volumes and the network');
+  const [root] = await allOrFirstError([openVolumes(parts, log, signal), openNetwork(parts, log, signal)]);
+
+  const { sizeBytes } = await usage(root, signal);
+  parts.gcPolicies = gcPolicies(config.gc, sizeBytes);
+  const buildkitd = await makeBuildkitd(parts, root, sizeBytes, log);
+  state.set('BOOTING', 'starting buildkitd');
+  parts.buildkitd = buildkitd;
+  buildkitd.start();
+  parts.phase('buildkitd-started');
+  return buildkitd;
+}
+
+/** @returns the volume that holds BuildKit's root */
+async function openVolumes(parts: Parts, log: Logger, signal: AbortSignal): Promise<Volume> {
+  const { platform, config } = parts;
+  const limit = { limitMs: driveLimitMs, signal };
+  const open = async (opening: Promise<Volume>): Promise<Volume> => {
+    const volume = await opening;
+    parts.volumes.push(volume);
+    const { name, mode, device, formatted, wasUnclean, adopted } = volume;
+    log.info({ volume: name, mode, device, formatted, wasUnclean, adopted }, 'volume open');
+    return volume;
+  };
+  const scratch = waitForDrive(platform, scratchDrive, limit).then((drive) => openScratch(drive, platform, { signal }));
+  if (config === undefined || config.volumes.cache.mode === 'ephemeral') {
+    const only = await open(scratch);
+    parts.phase('volumes');
+    return only;
+  }
+  const options = { scope: config.scope, buildkitVersion, log, signal };
+  const cache = waitForDrive(platform, cacheDrive, limit).then((drive) => openCache(drive, platform, options));
+  const [, root] = await allOrFirstError([open(scratch), open(cache)]);
+  parts.phase('volumes');
+  return root;
+}
+
+async function openNetwork(parts: Parts, log: Logger, signal: AbortSignal): Promise<void> {
+  const { platform, config } = parts;
+  if (config === undefined) return;
+  parts.network = await bringUp(config.network, platform, { hostname: config.machine.hostname, log, signal });
+  const { address, gateway, dns } = parts.network;
+  parts.steps = await setUpStepsNetwork({ address, gateway, dns, signal });
+  if (parts.steps.reason !== undefined)
+    log.warn({ reason: parts.steps.reason }, 'build steps have no network of their own');
+  parts.phase('network');
+}
+
+async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log: Logger): Promise<Buildkitd> {
+  const { platform, config, steps } = parts;
+  if (config === undefined) throw new TypeError('buildkitd needs a config');
+  const { runDir } = platform;
+  const paths = {
+    configPath: join(runDir, 'buildkitd.toml'),
+    socket: buildkitdSocket(runDir),
+    otelSocket: join(runDir, 'otel.sock'),
+    certificates: join(runDir, 'certificates'),
+  };
+  const facts = { ...paths, root: root.root, diskBytes, bridge: steps?.bridge };
+  for (const { path, pem } of certificateFiles(config, paths.certificates)) {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(path, pem, { mode: 0o600 });
+  }
+  await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
+  return new Buildkitd({ platform, ...paths, root: root.root, stepLog: config.buildkit.stepLog, log });
+}
+
+/** Where buildkitd listens; only the gate connects to it. */
+export function buildkitdSocket(runDir: string): string {
+  return join(runDir, 'buildkitd.sock');
+}
+
+/** All results, or the first error; but only when all have settled, so that nothing goes on unseen. */
+async function allOrFirstError<T extends unknown[]>(work: { [K in keyof T]: Promise<T[K]> }): Promise<T> {
+  await Promise.allSettled(work);
+  return Promise.all(work) as Promise<T>;
+}

@@ -1,0 +1,134 @@
+/**
+ * The agent: brings volumes, network and buildkitd up, serves the API, takes all of it down again. init starts it, and again
+ * when it dies; then it takes over what it finds.
+ */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type BuildvisorError, toBuildvisorError } from '../common/errors.ts';
+import { withLimit } from '../common/wait.ts';
+import { StateBoard } from './api/state.ts';
+import { boot } from './boot.ts';
+import type { Buildkitd, BuildkitdState } from './buildkit/buildkitd.ts';
+import { openInitLink } from './init/link.ts';
+import { logLevel, openLog } from './log.ts';
+import { Parts } from './parts.ts';
+import type { Service } from './serve.ts';
+import { readPlatform } from './sys/platform.ts';
+import { close } from './volumes/close.ts';
+
+/** How long builds that run may go on after a stop was asked for, in milliseconds. */
+const drainLimitMs = 10_000;
+/** How long a machine that failed can be asked why, in milliseconds. */
+const failedLingerMs = 10_000;
+
+/** How long the parts of a boot that is called off may take to notice, in milliseconds. */
+const riseEndLimitMs = 30_000;
+
+const log = openLog(logLevel(process.env.BUILDVISOR_LOG));
+const state = new StateBoard();
+const parts = new Parts(readPlatform());
+let service: Service | undefined;
+
+const stopping = new AbortController();
+const stopped = once(stopping.signal, 'abort');
+/** Asks for an orderly stop; the first reason counts. */
+const stop = (reason: string): void => stopping.abort(reason);
+/** Rejects when buildkitd is given up. */
+const broken = Promise.withResolvers<never>();
+broken.promise.catch(() => undefined);
+
+const link = openInitLink(stop);
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal));
+parts.phase('agent');
+
+const rising = rise();
+await takeDown(await untilTheEnd());
+
+/** Boots, to the point where the machine takes builds. */
+async function rise(): Promise<void> {
+  const buildkitd = await boot({ parts, state, log, signal: stopping.signal });
+  buildkitd.onChange((now, error) => void onBuildkitd(buildkitd, now, error));
+  service = await openService();
+  parts.phase('api');
+  await service.openBuilds();
+  state.set('BOOTING', 'waiting for buildkitd to answer');
+  parts.worker = await buildkitd.ready;
+  parts.phase('ready');
+  state.set('READY', 'taking builds');
+  log.info({ phases: Object.fromEntries(parts.phases.map(({ name, atMs }) => [name, atMs])) }, 'ready');
+  await link.send({ type: 'ready' });
+  service.watchIdle();
+}
+
+/** gRPC is loaded only now: buildkitd starts meanwhile. */
+async function openService(): Promise<Service> {
+  const { serve } = await import('./serve.ts');
+  return serve({ parts, state, log, stop });
+}
+
+/** After the boot: buildkitd died and is started again, or given up. */
+async function onBuildkitd(
+  buildkitd: Buildkitd,
+  now: BuildkitdState,
+  error: BuildvisorError | undefined,
+): Promise<void> {
+  if (now === 'failed') broken.reject(error);
+  else if (now === 'restarting') state.set('BOOTING', 'buildkitd ended and is being started again', error);
+  else if (now === 'ready' && parts.worker !== undefined) {
+    parts.worker = await buildkitd.ready;
+    state.set('READY', 'taking builds');
+  }
+}
+
+/** @returns what the machine failed with; undefined when it was asked to stop */
+async function untilTheEnd(): Promise<BuildvisorError | undefined> {
+  try {
+    await Promise.race([stopped, broken.promise, rising.then(() => stopped)]);
+    return undefined;
+  } catch (error) {
+    if (stopping.signal.aborted) return undefined;
+    const failure = toBuildvisorError(error);
+    await lingerAsFailed(failure);
+    return failure;
+  }
+}
+
+/** Stays a moment, so that whoever waits for the machine can be told what went wrong. */
+async function lingerAsFailed(failure: BuildvisorError): Promise<void> {
+  const { code, message, hint, facts } = failure;
+  log.error({ code, hint, facts, err: code === 'INTERNAL' ? failure : undefined }, message);
+  state.set('FAILED', message, failure);
+  try {
+    service ??= await openService();
+    await Promise.race([stopped, sleep(failedLingerMs)]);
+  } catch (error) {
+    log.error({ err: error }, 'nobody can be told');
+  }
+}
+
+/** Takes down what is up, in order, and tells init how it ended. What does not go down in order makes the end a failure. */
+async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
+  const reason = failure?.message ?? String(stopping.signal.reason);
+  log.info({ reason }, 'stopping');
+  state.set('DRAINING', `stopping: ${reason}`, failure);
+  stop(reason);
+  let trouble = failure;
+  const step = async (what: string, work: () => Promise<void> | undefined): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      trouble ??= toBuildvisorError(error);
+      log.error({ code: toBuildvisorError(error).code, err: error }, `not in order: ${what}`);
+    }
+  };
+  const settled = rising.catch(() => undefined);
+  await step('boot', () => withLimit({ limitMs: riseEndLimitMs, what: 'the boot to end' }, () => settled));
+  await step('builds', () => service?.drain(drainLimitMs));
+  await step('buildkitd', () => parts.buildkitd?.stop());
+  parts.network?.close();
+  await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, { log }))));
+  await link.send({ type: 'poweroff', reason: trouble?.message ?? reason, ...(trouble ? { code: trouble.code } : {}) });
+  service?.close();
+  link.close();
+  process.exit(0);
+}

@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs';
+import type { MachineFacts } from './api/machine.ts';
+import type { BootPhase } from './api/state.ts';
+import type { Buildkitd } from './buildkit/buildkitd.ts';
+import type { WorkerInfo } from './buildkit/worker.ts';
+import type { Config, GcPolicy } from './config/index.ts';
+import type { Network } from './network/bring-up.ts';
+import type { StepsNetwork } from './network/steps-network.ts';
+import { hasCgroup2 } from './sys/cgroup.ts';
+import type { Platform } from './sys/platform.ts';
+import type { Volume } from './volumes/volume.ts';
+
+/** What a boot has brought up so far. What is here is to be taken down again, however far the boot came. */
+export class Parts {
+  readonly platform: Platform;
+  readonly phases: BootPhase[] = [];
+  readonly volumes: Volume[] = [];
+  config: Config | undefined;
+  network: Network | undefined;
+  steps: StepsNetwork | undefined;
+  gcPolicies: GcPolicy[] = [];
+  buildkitd: Buildkitd | undefined;
+  worker: WorkerInfo | undefined;
+
+  constructor(platform: Platform) {
+    this.platform = platform;
+  }
+
+  /** Notes that a boot phase has ended now. */
+  phase(name: string): void {
+    this.phases.push({ name, atMs: sincePowerOn() });
+  }
+
+  /** What the API tells. */
+  facts(buildsRunning: number): MachineFacts {
+    const { config, steps } = this;
+    return {
+      scope: config?.scope ?? '',
+      idleTimeoutMs: config?.machine.idleTimeoutMs ?? 0,
+      volumes: this.volumes,
+      worker: this.worker,
+      gcPolicies: this.gcPolicies,
+      capabilities: [
+        { name: 'steps-network', available: steps?.bridge !== undefined, reason: steps?.reason ?? '' },
+        { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
+        { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
+      ],
+      bootPhases: this.phases,
+      buildkitdRestarts: this.buildkitd?.restarts ?? 0,
+      buildsRunning,
+    };
+  }
+}
+
+function available(yes: boolean, whyNot: string): { available: boolean; reason: string } {
+  return { available: yes, reason: yes ? '' : whyNot };
+}
+
+/**
+ * Milliseconds since the machine was switched on: the kernel's uptime, less the time at which PID 1 began where that is not
+ * the kernel's own beginning (proc(5): /proc/uptime, and field 22 of /proc/1/stat in hundredths of a second).
+ */
+function sincePowerOn(): number {
+  const uptime = Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]);
+  const stat = readFileSync('/proc/1/stat', 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return Math.max(0, Math.round(uptime * 1000 - Number(fields[19]) * 10));
+}

@@ -1,0 +1,81 @@
+import { join } from 'node:path';
+import { openListeners } from './api/listen.ts';
+import { createApi } from './api/server.ts';
+import type { StateBoard } from './api/state.ts';
+import { buildkitdSocket } from './boot.ts';
+import { Builds } from './builds/builds.ts';
+import { Idle } from './builds/idle.ts';
+import { Gate } from './gate/gate.ts';
+import type { Logger } from './log.ts';
+import type { Parts } from './parts.ts';
+
+/** What {@link serve} works with. */
+export interface ServeOptions {
+  parts: Parts;
+  state: StateBoard;
+  log: Logger;
+  /** Asks for an orderly stop. */
+  stop: (reason: string) => void;
+}
+
+/** The machine's doors. */
+export interface Service {
+  /** Opens what needs a volume: builds, and the door to BuildKit. */
+  openBuilds(): Promise<void>;
+  /** Begins to count idle time. */
+  watchIdle(): void;
+  /** Ends builds and lets nobody to BuildKit any more. The API stays. */
+  drain(limitMs: number): Promise<void>;
+  /** Ends the API. */
+  close(): void;
+}
+
+/** Listens for the host. The API answers from now on, so that a boot can be watched; builds come with `openBuilds`. */
+export async function serve({ parts, state, log, stop }: ServeOptions): Promise<Service> {
+  const { platform } = parts;
+  let builds: Builds | undefined;
+  let gate: Gate | undefined;
+  const idle = new Idle(parts.config?.machine.idleTimeoutMs ?? 0, () => stop('idle'));
+  const api = createApi({
+    machine: { state, facts: () => parts.facts(builds?.running ?? 0), shutdown: stop },
+    builds: () => {
+      if (builds === undefined || parts.config === undefined) throw state.notReady();
+      const { scope, buildkit } = parts.config;
+      return { builds, state, rules: { scope, entitlements: buildkit.entitlements } };
+    },
+    shell: () => ({ enabled: parts.config?.machine.shell === true, idle }),
+    log,
+  });
+  const listeners = await openListeners(platform, log, {
+    api: (connection) => api.accept(connection),
+    gate: (connection) => (gate === undefined ? connection.destroy() : gate.accept(connection)),
+  });
+  return {
+    async openBuilds() {
+      const scratch = parts.volumes.find(({ name }) => name === 'scratch');
+      if (scratch === undefined || parts.config === undefined) throw state.notReady();
+      builds = await Builds.open({
+        buildctl: join(platform.toolsDir, 'buildctl'),
+        runDir: platform.runDir,
+        scratchDir: scratch.mountpoint,
+        contextBytes: parts.config.limits.contextBytes,
+        idle,
+        log,
+        onChange: () => state.touch(),
+      });
+      gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });
+      builds.attach(gate);
+    },
+    watchIdle: () => idle.start(),
+    async drain(limitMs) {
+      idle.stop();
+      listeners.gate.close();
+      await builds?.drain(limitMs);
+      gate?.close();
+    },
+    close() {
+      listeners.api.close();
+      api.close();
+    },
+  };
+}
