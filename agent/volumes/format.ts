@@ -42,10 +42,13 @@ export async function format(
   });
   await run('mke2fs', mke2fsArguments(drive, options), options);
   await writeDurably(drive, options, async (file) => {
-    if (await holdsUnfinishedMark(file, drive.sizeBytes))
-      await file.write(Buffer.alloc(unfinishedMark.length), 0, unfinishedMark.length, markOffset(drive.sizeBytes));
     const bytes = renderVolumeLabel(label);
     await file.write(bytes, 0, bytes.length, labelOffset);
+  });
+  // Only once the label has reached the device: in between, it must be one or the other.
+  await writeDurably(drive, options, async (file) => {
+    if (await holdsUnfinishedMark(file, drive.sizeBytes))
+      await file.write(Buffer.alloc(unfinishedMark.length), 0, unfinishedMark.length, markOffset(drive.sizeBytes));
   });
 }
 
