@@ -65,7 +65,7 @@ export class Buildkitd {
 
   /** Spawns it and returns at once; {@link ready} tells the rest. Once only. */
   start(): void {
-    if (this.#running) return;
+    if (this.#running || this.#stopping.signal.aborted) return;
     raiseLimits();
     this.#running = this.#run().catch((error) => this.#giveUp(toBuildvisorError(error)));
   }

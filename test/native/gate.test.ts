@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/leftovers.ts';
@@ -111,6 +112,32 @@ test('buildx builds, and the second time all is cached', async () => {
   expect(counters[0]?.run).toBeGreaterThanOrEqual(1);
   expect(counters[1]).toEqual({ total: 2, cached: 2, run: 0 });
 });
+
+test('buildx bakes targets that build on each other', async () => {
+  const context = await makeContext(
+    buildkitd.dir,
+    `${fromBusybox}ARG NAME\nRUN echo $NAME of ${Date.now()} > /name\n`,
+    {
+      'next.Dockerfile': 'FROM before\nCOPY busybox /copy\n',
+    },
+  );
+  const names = Array.from({ length: 6 }, (_, i) => `t${i}`);
+  const plain = names.map((name) => [name, { context, args: { NAME: name } }]);
+  const linked = names.map((name) => [
+    `after-${name}`,
+    { context, dockerfile: 'next.Dockerfile', contexts: { before: `target:${name}` } },
+  ]);
+  const targets = Object.fromEntries([...plain, ...linked]);
+  const file = `${context}/bake.json`;
+  await writeFile(file, JSON.stringify({ group: { default: { targets: Object.keys(targets) } }, target: targets }));
+  const args = ['bake', '--allow=fs.read=*', '--progress=plain', '--file', file];
+  const result = await buildx(gate.socket, `${buildkitd.dir}/buildx`, args);
+  expect(result.exitCode, String(result.stderr)).toBe(0);
+  await ended(12);
+  expect([...gate.recorder.outcomes.values()].map(({ code }) => code)).toEqual(Array(12).fill(0));
+  for (const statuses of gate.recorder.statuses.values()) expect(completedSteps(statuses).length).toBeGreaterThan(0);
+  await nothingOpen();
+}, 60_000);
 
 test('a failing build keeps its error for the client and its step for us', async () => {
   const context = await makeContext(buildkitd.dir, `${fromBusybox}RUN echo before >&2; echo why >&2; exit 7\n`);
