@@ -11,7 +11,7 @@ import { makeProgram } from './program.ts';
  */
 export async function main(args: readonly string[]): Promise<number> {
   let code = 0;
-  const program = makeProgram((given) => {
+  const program = makeProgram(args, (given) => {
     code = given;
   });
   for (const command of [program, ...program.commands]) {
@@ -38,5 +38,7 @@ function endOnClosedPipe(error: NodeJS.ErrnoException): void {
 if (import.meta.main) {
   process.stdout.on('error', endOnClosedPipe);
   process.stderr.on('error', endOnClosedPipe);
-  process.exitCode = await main(process.argv.slice(2));
+  main(process.argv.slice(2)).then((code) => {
+    process.exitCode = code;
+  });
 }

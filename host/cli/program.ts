@@ -9,7 +9,7 @@ const group = { machine: 'Options of the VM, when it is booted:', result: 'What 
 type SetExit = (code: number) => void;
 
 /** The command line: names, options and help. Each command's code is loaded when it runs. */
-export function makeProgram(setExit: SetExit): Command {
+export function makeProgram(args: readonly string[], setExit: SetExit): Command {
   const program = new Command('buildvisor')
     .description('Container builds in a VM of their own, with a cache that stays.')
     .helpCommand(false)
@@ -17,14 +17,19 @@ export function makeProgram(setExit: SetExit): Command {
       'after',
       examples('buildvisor build . --scope acme/app/main --output type=oci,dest=app.tar', 'buildvisor ls'),
     );
-  addBuild(program);
-  addUp(program);
-  addDown(program);
-  addLs(program);
-  addInfo(program);
-  addLogs(program);
-  addShell(program, setExit);
-  addRest(program);
+  const adders = {
+    build: addBuild,
+    up: addUp,
+    down: addDown,
+    ls: addLs,
+    info: addInfo,
+    logs: addLogs,
+    shell: addShell,
+  };
+  const known = Object.entries({ ...adders, version: addVersion, vm: addVm });
+  // Only the command that is called is made, unless it is help or a mistake that needs them all.
+  const called = known.filter(([name]) => name === args[0]);
+  for (const [, add] of called.length > 0 ? called : known) add(program, setExit);
   return program;
 }
 
@@ -171,16 +176,20 @@ ${examples('buildvisor shell acme/app/main', 'buildvisor shell acme/app/main -- 
     );
 }
 
-function addRest(program: Command): void {
+function addVersion(program: Command): void {
   program
     .command('version')
     .summary('print versions')
     .description("Prints this program's version.")
     .option('--json', 'as JSON')
     .action(async (flags) => (await import('./commands/version.ts')).showVersion(flags));
+}
+
+function addVm(program: Command): void {
   program
     .command('vm', { hidden: true })
     .description('The monitor of one VM; started by the other commands.')
+    .argument('[scope]', 'shown by ps')
     .action(async () => (await import('../machine/monitor.ts')).runMonitor());
 }
 

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { BuildvisorError } from '../../common/errors.ts';
+import type { Scope } from '../../common/scope.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { MonitorAnswer, MonitorRequest } from './monitor-request.ts';
 
@@ -14,8 +15,7 @@ const answerMs = 30_000;
  */
 export async function startMonitor(request: MonitorRequest, signal: AbortSignal): Promise<MonitorAnswer> {
   const log = openSync(join(request.dir, 'monitor.log'), 'a', 0o600);
-  const [file, ...args] = monitorCommand();
-  const child = spawn(file, args, {
+  const child = spawn(process.execPath, monitorArgs(request.scope), {
     cwd: '/',
     detached: true,
     stdio: ['pipe', 'pipe', log],
@@ -53,12 +53,11 @@ function monitorFailed(dir: string): BuildvisorError {
   });
 }
 
-/** The monitor's command: its own entry in the source tree, the CLI's `vm` in a bundle. */
-function monitorCommand(): [string, ...string[]] {
-  const own = import.meta.filename.endsWith('.ts');
-  const entry = own ? ['monitor-main.ts'] : ['cli.js', 'vm'];
-  const [script = '', ...rest] = entry;
-  return [process.execPath, join(import.meta.dirname, script), ...rest];
+/** The monitor's entry: its own in the source tree, the CLI's `vm` in a bundle; and the scope, for who looks at `ps`. */
+function monitorArgs(scope: Scope): string[] {
+  const here = import.meta.dirname;
+  if (import.meta.filename.endsWith('.ts')) return [join(here, 'monitor-main.ts'), scope];
+  return [join(here, 'cli.js'), 'vm', scope];
 }
 
 /** What a monitor gets of the caller's environment. It lives on for other callers, so nothing of this one's business. */

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { BuildvisorError } from '../../common/errors.ts';
+import { hashName } from './hash-name.ts';
 
 /** Longest path of a Unix socket in bytes, its end mark left out: `sun_path` of unix(7) has 108. */
 export const maxSocketPath = 107;
@@ -29,7 +29,7 @@ export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
  * the temporary folder when that is unset or too long for a socket's path. Named by a hash, so that two state folders never share one.
  */
 export function runtimeDirOf(scopeDir: string, env: NodeJS.ProcessEnv = process.env): string {
-  const name = createHash('sha256').update(scopeDir).digest('hex').slice(0, 16);
+  const name = hashName(scopeDir);
   const own = env.XDG_RUNTIME_DIR;
   const candidates = [
     ...(own !== undefined && isAbsolute(own) ? [join(own, 'buildvisor')] : []),

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { parseScope, type Scope } from '../../common/scope.ts';
+import { hashName } from './hash-name.ts';
 import { stateDir } from './paths.ts';
 import { writeFileAtomic } from './write-file.ts';
 
@@ -10,7 +10,7 @@ const nameFile = 'scope';
 
 /** Path of a scope's folder, whether it is there or not: `scopes/` and the first 16 hex digits of the scope's sha256. */
 export function scopeDirOf(scope: Scope, env: NodeJS.ProcessEnv = process.env): string {
-  return join(stateDir(env), 'scopes', createHash('sha256').update(scope).digest('hex').slice(0, 16));
+  return join(stateDir(env), 'scopes', hashName(scope));
 }
 
 /**

@@ -56,6 +56,7 @@ export async function runBuild(context: string, flags: BuildFlags): Promise<void
   } catch (error) {
     const cause = judge(error, scope, interrupt.signal);
     display.end(isBuildvisorError(cause, 'BUILD_CANCELLED', 'ABORTED') ? 'cancelled' : 'failed');
+    if (typeof cause.facts.excerpt === 'string') process.stderr.write(`${cause.facts.excerpt}\n`);
     await files.discard();
     throw cause;
   } finally {

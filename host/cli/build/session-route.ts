@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BuildvisorError, hasErrno } from '../../../common/errors.ts';
+import { BuildvisorError, hasErrno, isBuildvisorError } from '../../../common/errors.ts';
 import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
 import { usageError } from '../exit.ts';
@@ -65,9 +65,27 @@ export async function buildSession({
     );
     for await (const status of statuses) display.update(status);
     return { digest: metadata === undefined ? '' : readDigest(metadata) };
+  } catch (error) {
+    throw isBuildvisorError(error, 'BUILD_FAILED') ? splitFailure(error) : error;
   } finally {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** buildctl prints the Dockerfile's lines first, and its error last (cmd/buildctl/main.go, handleErr): tells them apart. */
+export function splitFailure(error: BuildvisorError): BuildvisorError {
+  const lines = error.message.split('\n');
+  const at = lines.findLastIndex((line) => line.startsWith('error: '));
+  if (at < 0) return error;
+  const message = lines
+    .slice(at)
+    .join('\n')
+    .replace(/^error: (failed to solve: )?/, '');
+  const excerpt = lines.slice(0, at).join('\n');
+  return new BuildvisorError('BUILD_FAILED', message, {
+    cause: error,
+    facts: excerpt === '' ? error.facts : { ...error.facts, excerpt },
+  });
 }
 
 /** The image's digest from buildctl's metadata file; there is none for outputs that are no image. */

@@ -16,6 +16,9 @@ const openLineMs = 2_000;
 const partEveryMs = 5_000;
 const partEveryShare = 0.05;
 
+/** Lines are printed at most this often (ms): BuildKit ends and begins some steps again at once. */
+const everyMs = 100;
+
 /** Lines only, no cursor movement, in the form CI logs know from BuildKit: `#3 [build 1/2] RUN make`, `#3 DONE 1.2s`. */
 export class PlainProgress implements Progress {
   readonly #out: Output;
@@ -27,18 +30,20 @@ export class PlainProgress implements Progress {
   readonly #ended = new Map<Step, number>();
   #current: Step | undefined;
   #turnSince = 0;
+  #printedAt: number;
   #first = true;
 
   constructor(options: { out: Output; colours: boolean; now: () => number }) {
     this.#out = options.out;
     this.#colours = options.colours;
     this.#now = options.now;
+    this.#printedAt = options.now();
     this.#trace = new Trace({ keepLines: 10, freshLines: true, now: options.now });
   }
 
   update(status: SolveStatus, clock?: 'builder' | 'local'): void {
     this.#trace.add(status, clock);
-    this.#print();
+    if (this.#now() - this.#printedAt >= everyMs) this.#print();
   }
 
   tick(): void {
@@ -55,6 +60,7 @@ export class PlainProgress implements Progress {
 
   /** First what has completed, then the step whose turn it is, then perhaps another one. */
   #print(): void {
+    this.#printedAt = this.#now();
     const { changed } = this.#trace;
     for (const step of changed) if (step.hidden) changed.delete(step);
     if (this.#current && changed.has(this.#current)) this.#show(this.#current);
