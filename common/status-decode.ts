@@ -10,10 +10,10 @@ export function decodeStatus(bytes: Buffer): SolveStatus {
   const status: SolveStatus = {};
   for (const { number, bytes: part } of readFields(bytes)) {
     if (part === undefined) continue;
-    if (number === 1) (status.vertexes ??= []).push(decodeVertex(part));
-    else if (number === 2) (status.statuses ??= []).push(decodeVertexStatus(part));
-    else if (number === 3) (status.logs ??= []).push(decodeLog(part));
-    else if (number === 4) (status.warnings ??= []).push(decodeWarning(part));
+    if (number === 1) status.vertexes = append(status.vertexes, decodeVertex(part));
+    else if (number === 2) status.statuses = append(status.statuses, decodeVertexStatus(part));
+    else if (number === 3) status.logs = append(status.logs, decodeLog(part));
+    else if (number === 4) status.warnings = append(status.warnings, decodeWarning(part));
   }
   return status;
 }
@@ -25,7 +25,7 @@ function decodeVertex(bytes: Buffer): Vertex {
       if (value) vertex.cached = true;
     } else if (part === undefined) continue;
     else if (number === 1) vertex.digest = part.toString();
-    else if (number === 2) (vertex.inputs ??= []).push(part.toString());
+    else if (number === 2) vertex.inputs = append(vertex.inputs, part.toString());
     else if (number === 3) vertex.name = part.toString();
     else if (number === 5) vertex.started = decodeTime(part);
     else if (number === 6) vertex.completed = decodeTime(part);
@@ -79,10 +79,10 @@ function decodeWarning(bytes: Buffer): VertexWarning {
     else if (part === undefined) continue;
     else if (number === 1) warning.vertex = part.toString();
     else if (number === 3) warning.short = part.toString('base64');
-    else if (number === 4) (warning.detail ??= []).push(part.toString('base64'));
+    else if (number === 4) warning.detail = append(warning.detail, part.toString('base64'));
     else if (number === 5) warning.url = part.toString();
     else if (number === 6) warning.sourceInfo = decodeSource(part);
-    else if (number === 7) (warning.range ??= []).push(decodeRange(part));
+    else if (number === 7) warning.range = append(warning.range, decodeRange(part));
   }
   return warning;
 }
@@ -115,6 +115,12 @@ function decodePosition(bytes: Buffer): NonNullable<SourceRange['start']> {
     else if (number === 2) position.character = value ?? 0;
   }
   return position;
+}
+
+function append<T>(list: T[] | undefined, item: T): T[] {
+  if (list === undefined) return [item];
+  list.push(item);
+  return list;
 }
 
 /** What Go prints for a timestamp that was not sent. */
