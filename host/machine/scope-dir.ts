@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import { parseScope, type Scope } from '../../common/scope.ts';
 import { hashName } from './hash-name.ts';
 import { stateDir } from './paths.ts';
@@ -51,8 +51,18 @@ export function listScopes(env: NodeJS.ProcessEnv = process.env): { scope: Scope
   return names.flatMap((name) => {
     const dir = join(parent, name);
     const text = readScopeName(dir);
-    return text === undefined ? [] : [{ scope: parseScope(text), dir }];
+    const scope = text === undefined ? undefined : scopeIn(text);
+    return scope === undefined ? [] : [{ scope, dir }];
   });
+}
+
+function scopeIn(text: string): Scope | undefined {
+  try {
+    return parseScope(text);
+  } catch (error) {
+    if (isBuildvisorError(error, 'SCOPE_INVALID')) return undefined;
+    throw error;
+  }
 }
 
 function readScopeName(dir: string): string | undefined {

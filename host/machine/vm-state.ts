@@ -62,8 +62,8 @@ export function readVmState(scopeDir: string): VmState | undefined {
     throw error;
   }
   try {
-    const state = JSON.parse(text) as VmState;
-    return state.version === 1 ? state : undefined;
+    const state = JSON.parse(text) as VmState | null;
+    return state?.version === 1 ? state : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;

@@ -48,8 +48,9 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
     cache: request.cache ? join(dir, cacheFile) : undefined,
   };
   const locks: FileLock[] = [];
+  const made: string[] = [];
   const release = async (): Promise<void> => {
-    await Promise.all([drives.config, drives.scratch].map((path) => rm(path, { force: true })));
+    await Promise.all(made.map((path) => rm(path, { force: true })));
     for (const lock of locks) lock.release();
   };
   try {
@@ -58,6 +59,7 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
       locks.push(await lockFile(drives.cache));
       await growSparse(drives.cache, request.cacheBytes ?? defaultSize(dir, drives.cache, defaultCacheBytes));
     }
+    made.push(drives.scratch, drives.config);
     await rm(drives.scratch, { force: true });
     await growSparse(drives.scratch, request.scratchBytes ?? defaultSize(dir, drives.scratch, defaultScratchBytes));
     await writeConfigDrive(drives.config, request.configText);
