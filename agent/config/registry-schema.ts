@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto';
 import * as z from 'zod/mini';
 import { flag, list, notes, optional, table, text, withDefault } from './fields.ts';
 import { quote } from './words.ts';
@@ -17,6 +16,8 @@ export function splitCertificates(pem: string): string[] {
 function isCertificates(pem: string): boolean {
   const found = splitCertificates(pem);
   if (found.length === 0 || /PRIVATE KEY/.test(pem)) return false;
+  // Loading it takes longer than all else here, and boot waits for the config.
+  const { X509Certificate } = process.getBuiltinModule('node:crypto');
   try {
     for (const certificate of found) new X509Certificate(certificate);
     return true;
