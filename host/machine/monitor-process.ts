@@ -57,7 +57,7 @@ function monitorFailed(dir: string): BuildvisorError {
 function monitorArgs(scope: Scope): string[] {
   const here = import.meta.dirname;
   if (import.meta.filename.endsWith('.ts')) return [join(here, 'monitor-main.ts'), scope];
-  return [join(here, 'cli.js'), 'vm', scope];
+  return [join(here, 'cli.cjs'), 'vm', scope];
 }
 
 /** What a monitor gets of the caller's environment. It lives on for other callers, so nothing of this one's business. */

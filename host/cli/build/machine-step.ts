@@ -30,7 +30,8 @@ export class MachineStep {
   /** Ends the step, with an error if there is one. */
   end(error?: Error): void {
     this.#vertex.completed = new Date().toISOString();
-    if (error) this.#vertex.error = error.message;
+    // The whole error is printed at the end; a step has room for its first line.
+    if (error) this.#vertex.error = error.message.split('\n', 1)[0] ?? '';
     this.#send();
   }
 

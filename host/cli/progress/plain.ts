@@ -54,7 +54,9 @@ export class PlainProgress implements Progress {
     this.#print();
     for (const step of this.#trace.changed) this.#show(step);
     const report =
-      ending === 'failed' ? failureReport(this.#trace.failed(), { colours: this.#colours, lines: 10 }) : [];
+      ending === 'failed'
+        ? failureReport(this.#trace.failed(), { colours: this.#colours, lines: 10, shown: true })
+        : [];
     for (const line of [...warningReport(this.#trace.warnings(), this.#colours), ...report]) this.#line(line);
   }
 

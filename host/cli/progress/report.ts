@@ -12,17 +12,21 @@ export function logSeconds(ms: number): string {
   return seconds.toFixed(seconds < 10 ? 3 : seconds < 100 ? 2 : 1);
 }
 
-/** The lines that end a failed build: each failing step's name and its last `lines` lines of log. */
-export function failureReport(failed: readonly Step[], options: { colours: boolean; lines: number }): string[] {
+/** The lines that end a failed build: each failing step's name and its last `lines` lines of log. `shown`: all were printed before. */
+export function failureReport(
+  failed: readonly Step[],
+  options: { colours: boolean; lines: number; shown?: boolean },
+): string[] {
   const { colours, lines } = options;
   const out: string[] = [];
   for (const step of failed) {
     const log = step.log.last(lines);
     if (log.length === 0) continue;
     const left = step.log.total + (step.log.open ? 1 : 0) - log.length;
+    const where = options.shown ? 'are above' : 'left out; --progress=plain shows all';
     const title = ` > ${plainText(step.name)}:`;
     out.push('------', colours ? red + title + reset : title);
-    if (left > 0) out.push(`(${left} earlier ${left === 1 ? 'line' : 'lines'} left out; --progress=plain shows all)`);
+    if (left > 0) out.push(`(${left} earlier ${left === 1 ? 'line' : 'lines'} ${where})`);
     for (const line of log) {
       const text = plainText(afterReturns(line.text), colours);
       out.push(`${logSeconds(line.atMs)} ${text}${colours && text.includes('\x1b') ? reset : ''}`.trimEnd());

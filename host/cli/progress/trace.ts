@@ -115,9 +115,9 @@ export class Trace {
     return this.startedMs === undefined ? 0 : this.#options.now() - this.startedMs;
   }
 
-  /** The steps that failed, in their order; those cancelled because of another are left out. */
+  /** The steps that failed, in their order; those cancelled because of another and this program's own are left out. */
   failed(): Step[] {
-    return this.steps.filter((step) => step.error !== '' && !step.cancelled);
+    return this.steps.filter((step) => step.error !== '' && !step.cancelled && !step.local);
   }
 
   /** Every warning, once. */
