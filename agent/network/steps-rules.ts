@@ -65,12 +65,15 @@ export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter,
   );
   return [
     '*filter',
-    ...(first ? ['-N BV-STEPS', '-N BV-INPUT'] : [':BV-STEPS - [0:0]', ':BV-INPUT - [0:0]']),
+    ...['BV-STEPS', 'BV-INPUT', 'BV-REFUSE'].map((chain) => (first ? `-N ${chain}` : `:${chain} - [0:0]`)),
     ':CNI-ADMIN - [0:0]',
     ...toServers,
-    ...refused.map((network) => `-A BV-STEPS -d ${network} -j ${verdict}`),
+    ...refused.map((network) => `-A BV-STEPS -d ${network} -j BV-REFUSE`),
     // Nothing in the machine itself is for steps, whichever of its addresses they try.
-    `-A BV-INPUT -j ${verdict}`,
+    '-A BV-INPUT -j BV-REFUSE',
+    // A reset is always sent; the ICMP answers of a plain REJECT are limited to about one a second and peer.
+    ...(verdict === 'REJECT' ? ['-A BV-REFUSE -p tcp -j REJECT --reject-with tcp-reset'] : []),
+    `-A BV-REFUSE -j ${verdict}`,
     `-A CNI-ADMIN ${from} -j BV-STEPS`,
     ...(first ? [`-I FORWARD 1 ${from} -j BV-STEPS`, `-I INPUT 1 ${from} -j BV-INPUT`] : []),
     'COMMIT',

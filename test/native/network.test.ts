@@ -1,0 +1,173 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { type NetworkLab, openNetworkLab } from './network-lab.ts';
+
+const fixture = (name: string): string => join(import.meta.dirname, '../fixtures', name);
+
+/** What `bringUp` gives in the lab's guest. */
+function bringUp(lab: NetworkLab, config: object, link = 'eth0'): Record<string, unknown> {
+  const json = lab.in(
+    lab.guest,
+    process.execPath,
+    fixture('network.ts'),
+    'bring-up',
+    JSON.stringify(config),
+    lab.dir,
+    link,
+  );
+  return JSON.parse(json);
+}
+
+/** `ip -j address` of a link as `address/bits`. */
+function addresses(lab: NetworkLab, link: string): string[] {
+  const [found] = JSON.parse(lab.in(lab.guest, 'ip', '-j', '-4', 'address', 'show', 'dev', link));
+  return (found?.addr_info ?? []).map(
+    (info: { local: string; prefixlen: number }) => `${info.local}/${info.prefixlen}`,
+  );
+}
+
+const read = (lab: NetworkLab, name: string): string => readFileSync(join(lab.dir, name), 'utf8');
+
+async function serveDhcp(lab: NetworkLab): Promise<void> {
+  const conf = join(lab.dir, 'udhcpd.conf');
+  const options = ['subnet 255.255.255.0', 'router 10.0.2.2', 'dns 10.0.2.3', 'domain example.test', 'lease 3600'];
+  const lines = ['start 10.0.2.15', 'end 10.0.2.15', 'interface tap0', 'min_lease 1', `lease_file ${lab.dir}/leases`];
+  writeFileSync(join(lab.dir, 'leases'), '');
+  writeFileSync(
+    conf,
+    [...lines, `pidfile ${lab.dir}/udhcpd.pid`, ...options.map((option) => `option ${option}`), ''].join('\n'),
+  );
+  await lab.start(lab.vmm, 'busybox', 'udhcpd', '-f', conf);
+}
+
+test('a static address, and the same again', async () => {
+  await using lab = openNetworkLab();
+  const config = { mode: 'static', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3', '9.9.9.9'] };
+  const network = { link: 'eth0', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: config.dns };
+  expect(bringUp(lab, config)).toEqual(network);
+  expect(bringUp(lab, config)).toEqual(network);
+  expect(addresses(lab, 'eth0')).toEqual(['10.0.2.15/24']);
+  expect(addresses(lab, 'lo')).toEqual(['127.0.0.1/8']);
+  expect(lab.in(lab.guest, 'ip', 'route', 'show', 'default')).toMatch(/^default via 10\.0\.2\.2 dev eth0/);
+  expect(read(lab, 'resolv.conf')).toBe('nameserver 10.0.2.3\nnameserver 9.9.9.9\n');
+  expect(read(lab, 'hosts')).toContain('127.0.1.1 builder\n');
+});
+
+test('an address by DHCP, renewed while the client runs', async () => {
+  await using lab = openNetworkLab();
+  await serveDhcp(lab);
+  expect(bringUp(lab, { mode: 'dhcp', dns: [] })).toEqual({
+    link: 'eth0',
+    address: '10.0.2.15/24',
+    gateway: '10.0.2.2',
+    dns: ['10.0.2.3'],
+  });
+  expect(addresses(lab, 'eth0')).toEqual(['10.0.2.15/24']);
+  expect(read(lab, 'resolv.conf')).toBe('search example.test\nnameserver 10.0.2.3\n');
+  const args = [fixture('network.ts'), 'bring-up', '{"mode":"dhcp","dns":["9.9.9.9"]}', lab.dir, 'eth0', '8000'];
+  expect(JSON.parse(await lab.start(lab.guest, process.execPath, ...args))).toMatchObject({ dns: ['9.9.9.9'] });
+  // Somebody takes the route away; the renewal, asked for here by udhcpc's own signal, puts it back.
+  lab.in(lab.guest, 'ip', 'route', 'del', 'default');
+  process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR1');
+  const route = (): string => lab.in(lab.guest, 'ip', 'route', 'show', 'default');
+  for (let i = 0; i < 60 && route() === ''; i++) await sleep(100);
+  expect(route()).toMatch(/^default via 10\.0\.2\.2 dev eth0/);
+  expect(addresses(lab, 'eth0')).toEqual(['10.0.2.15/24']);
+  expect(read(lab, 'resolv.conf')).toBe('search example.test\nnameserver 9.9.9.9\n');
+});
+
+test('no DHCP server is an error within the limit', async () => {
+  await using lab = openNetworkLab();
+  expect(bringUp(lab, { mode: 'dhcp', dns: [] })).toMatchObject({
+    error: { code: 'NETWORK_FAILED', message: expect.stringContaining('no answer after 3 s'), facts: { link: 'eth0' } },
+  });
+});
+
+test('a namespace of a process platform has lo alone, and the machine’s resolver is left alone', async () => {
+  await using lab = openNetworkLab();
+  expect(bringUp(lab, { mode: 'dhcp', dns: [] }, '')).toEqual({ dns: [] });
+  expect(addresses(lab, 'lo')).toEqual(['127.0.0.1/8']);
+  expect(() => read(lab, 'resolv.conf')).toThrow('ENOENT');
+});
+
+test('steps reach the world and the name servers, and nothing of the machine or its VMM', async () => {
+  await using lab = openNetworkLab();
+  bringUp(lab, { mode: 'static', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3'] });
+  const options = JSON.stringify({ address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3'] });
+  const setUp = () => JSON.parse(lab.in(lab.guest, process.execPath, fixture('network.ts'), 'steps', options));
+  expect(setUp()).toEqual({ bridge: { name: 'bv0', subnet: '10.10.0.0/16' } });
+  attachStep(lab);
+  const servers = [
+    '10.0.2.2:80',
+    '10.0.2.2:53',
+    '10.0.2.3:53',
+    '10.0.2.3:80',
+    '10.0.2.99:80',
+    '198.51.100.1:80',
+    '169.254.169.254:80',
+  ];
+  await lab.start(lab.vmm, process.execPath, fixture('echo-servers.ts'), ...servers);
+  const own = ['10.0.2.15:1024', '10.10.0.1:1024'];
+  await lab.start(lab.guest, process.execPath, fixture('echo-servers.ts'), ...own);
+  const reach = () =>
+    JSON.parse(lab.in(`bv${process.pid}-step`, process.execPath, fixture('connect.ts'), ...servers, ...own));
+  const expected = {
+    '10.0.2.2:80': 'ECONNREFUSED',
+    '10.0.2.2:53': 'ECONNREFUSED',
+    '10.0.2.3:53': 'hello',
+    '10.0.2.3:80': 'ECONNREFUSED',
+    '10.0.2.99:80': 'ECONNREFUSED',
+    '198.51.100.1:80': 'hello',
+    '169.254.169.254:80': 'ECONNREFUSED',
+    '10.0.2.15:1024': 'ECONNREFUSED',
+    '10.10.0.1:1024': 'ECONNREFUSED',
+  };
+  expect(reach()).toEqual(expected);
+  const rules = lab.in(lab.guest, 'iptables-save', '-t', 'filter');
+  expect(setUp()).toEqual({ bridge: { name: 'bv0', subnet: '10.10.0.0/16' } });
+  const plain = (text: string) => text.replace(/^#.*$/gm, '').replace(/\[\d+:\d+\]/g, '');
+  expect(plain(lab.in(lab.guest, 'iptables-save', '-t', 'filter'))).toBe(plain(rules));
+  // What the CNI firewall plugin does with its first step: its chain goes first, and it accepts.
+  for (const rule of [
+    '-N CNI-FORWARD',
+    '-A CNI-FORWARD -j CNI-ADMIN',
+    '-A CNI-FORWARD -j ACCEPT',
+    '-I FORWARD 1 -j CNI-FORWARD',
+  ])
+    lab.in(lab.guest, 'iptables', ...rule.split(' '));
+  expect(reach()).toEqual(expected);
+  expect(lab.in(lab.guest, 'ip', '-6', 'address', 'show', 'dev', 'bv0')).toBe('');
+});
+
+/** A namespace on the bridge, as a CNI plugin would attach a build step. */
+function attachStep(lab: NetworkLab): void {
+  const step = lab.add('step');
+  lab.in(lab.guest, 'ip', 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', step);
+  for (const command of [
+    'link set veth0 master bv0',
+    'link set veth0 up',
+    'link set bv0 up',
+    'address add 10.10.0.1/16 dev bv0',
+  ])
+    lab.in(lab.guest, 'ip', ...command.split(' '));
+  for (const command of ['address add 10.10.0.5/16 dev eth0', 'link set eth0 up', 'route add default via 10.10.0.1'])
+    lab.in(step, 'ip', ...command.split(' '));
+  lab.in(lab.guest, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward');
+  lab.in(
+    lab.guest,
+    'iptables',
+    '-t',
+    'nat',
+    '-A',
+    'POSTROUTING',
+    '-s',
+    '10.10.0.0/16',
+    '!',
+    '-o',
+    'bv0',
+    '-j',
+    'MASQUERADE',
+  );
+}
