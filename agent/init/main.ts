@@ -83,6 +83,7 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
 async function prepareGuest(say: (text: string) => void, requestStop: (reason: string) => void): Promise<void> {
   takeControlAltDelete();
   await loadModules(own, say);
+  say('modules loaded');
   watchPowerButton(() => requestStop('power button'), say);
 }
 

@@ -34,6 +34,7 @@ export const nextModules = [
  */
 export async function loadModules(own: Set<number>, say: (text: string) => void): Promise<void> {
   await modprobe(['-a', '-q', ...firstModules], own, say);
+  say('first modules loaded');
   await modprobe(['-a', '-q', ...nextModules], own, say);
   const aliases = readAliases();
   if (aliases.length > 0) await modprobe(['-a', '-q', '-b', ...aliases], own, say);
@@ -65,10 +66,13 @@ function orNothing<T>(look: () => T, nothing: T): T {
   }
 }
 
+/** Where the kernel itself looks for it (CONFIG_MODPROBE_PATH). */
+const modprobePath = '/sbin/modprobe';
+
 /** Runs modprobe to its end, at most 60 s. Its exit code says little with several modules, so it is not looked at. */
 function modprobe(args: string[], own: Set<number>, say: (text: string) => void): Promise<void> {
   return new Promise((resolve) => {
-    const child = spawn('modprobe', args, { stdio: 'ignore', timeout: 60_000, killSignal: 'SIGKILL' });
+    const child = spawn(modprobePath, args, { stdio: 'ignore', timeout: 60_000, killSignal: 'SIGKILL' });
     const { pid } = child;
     if (pid !== undefined) own.add(pid);
     child.once('error', (error) => {

@@ -50,6 +50,7 @@ export async function superviseAgent(options: SupervisionOptions): Promise<Conso
   const { start, recover, stop, say, limits = defaultLimits, now = performance.now.bind(performance) } = options;
   for (let failures = 0; ; ) {
     if (stop.aborted) return { code: 'OK', reason: String(stop.reason) };
+    say(failures === 0 ? 'starting the agent' : 'starting the agent again');
     const startedAt = now();
     const exit = await untilExit(start(), options, limits);
     if (exit.farewell !== undefined) return exit.farewell;
@@ -61,7 +62,6 @@ export async function superviseAgent(options: SupervisionOptions): Promise<Conso
     if (failures >= limits.maxFailures) return crashLoop(failures, exit);
     await recover();
     await backOff(Math.min(limits.backoffMs * 2 ** (failures - 1), limits.maxBackoffMs), stop);
-    if (!stop.aborted) say('starting the agent again');
   }
 }
 

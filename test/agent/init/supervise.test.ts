@@ -140,6 +140,7 @@ it('kills one that asked for power-off and stays', async () => {
 it('says what it does not understand and goes on', async () => {
   expect(await supervise('garbage')).toEqual({ code: 'OK', reason: 'after garbage' });
   expect(said).toEqual([
+    'starting the agent',
     'the agent sent what is no message: "not json"',
     'the agent sent "dance", which init does not know',
   ]);
