@@ -51,7 +51,12 @@ export function openNetworkLab(): NetworkLab {
     },
     async [Symbol.asyncDispose]() {
       for (const child of children) await child.kill();
-      for (const namespace of namespaces) ip('netns', 'del', namespace);
+      for (const namespace of namespaces) {
+        // Such as a DHCP client whose agent was killed.
+        const pids = execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' });
+        for (const pid of pids.split('\n').filter((line) => line !== '')) process.kill(Number(pid), 'SIGKILL');
+        ip('netns', 'del', namespace);
+      }
       rmSync(dir, { recursive: true, force: true });
     },
   };
