@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import * as z from 'zod/mini';
 import { isBuildvisorError } from '../../common/errors.ts';
 import { parseScope, type Scope } from '../../common/scope.ts';
@@ -184,16 +183,8 @@ export function share(about: string, zero = false) {
   });
 }
 
-/** IP addresses of name servers. */
-export function addresses(about: string) {
-  return list(
-    about,
-    text('', 'an IP address such as "10.0.0.2"', (value) => isIP(value) !== 0),
-  );
-}
-
-/** A list without repetitions of at most 100 items. */
-export function list<T extends z.core.$ZodType>(about: string, item: T) {
+/** A list without repetitions of at most `max` items. */
+export function list<T extends z.core.$ZodType>(about: string, item: T, max = 100) {
   const takes = `a list; each item: ${notes.get(item)?.takes ?? 'a table'}`;
   return z
     .array(item)
@@ -205,8 +196,8 @@ export function list<T extends z.core.$ZodType>(about: string, item: T) {
           context.issues.push({ code: 'custom', path: [index], message: 'is there twice', input: value });
         seen.add(key);
       }
-      if (context.value.length > 100)
-        context.issues.push({ code: 'custom', message: 'has more than 100 items', input: context.value });
+      if (context.value.length > max)
+        context.issues.push({ code: 'custom', message: `has more than ${max} items`, input: context.value });
     })
     .register(notes, { about, takes });
 }

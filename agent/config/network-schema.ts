@@ -1,22 +1,29 @@
-import { BlockList, isIP, isIPv4 } from 'node:net';
-import { addresses, choice, optional, table, text, withDefault } from './fields.ts';
+import { BlockList, isIPv4 } from 'node:net';
+import { choice, list, optional, table, text, withDefault } from './fields.ts';
 
 /** The `[network]` table. */
 export const networkTable = table(
-  'The network of the VM. Build steps have a bridge of their own behind it.',
+  'The network of the VM, IPv4. Build steps have a bridge of their own behind it.',
   {
     mode: withDefault(choice('How the VM gets its address.', ['dhcp', 'static', 'none']), 'dhcp', '"dhcp"'),
     address: optional(
       text(
         'Address and prefix length; `static` only.',
-        'an address with its prefix length such as "10.0.2.15/24"',
+        'an IPv4 address with its prefix length such as "10.0.2.15/24"',
         isCidr,
       ),
     ),
-    gateway: optional(
-      text('The default route; `static` only.', 'an IP address such as "10.0.2.2"', (value) => isIP(value) !== 0),
+    gateway: optional(text('The default route; `static` only.', 'an IPv4 address such as "10.0.2.2"', isIPv4)),
+    // resolv.conf(5): the resolver asks three and ignores more.
+    dns: withDefault(
+      list(
+        'Name servers for the VM and for build steps, in place of those DHCP gives; at most three.',
+        text('', 'an IPv4 address such as "10.0.0.2"', isIPv4),
+        3,
+      ),
+      [],
+      '[]',
     ),
-    dns: withDefault(addresses('Name servers for the VM and for build steps, in place of those DHCP gives.'), [], '[]'),
   },
   function* ({ mode, address, gateway, dns }) {
     const unused = mode === 'none' ? { address, gateway, dns: dns.length > 0 || undefined } : { address, gateway };
@@ -30,18 +37,14 @@ export const networkTable = table(
 
 /** Whether it is an address with a prefix length, such as `10.0.2.15/24`. */
 function isCidr(text: string): boolean {
-  const [, ip = '', bits = ''] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
-  const family = isIP(ip);
-  return family !== 0 && Number(bits) >= 1 && Number(bits) <= (family === 4 ? 32 : 128);
+  const [, ip = '', bits = ''] = /^([^/]+)\/(\d{1,2})$/.exec(text) ?? [];
+  return isIPv4(ip) && Number(bits) >= 1 && Number(bits) <= 32;
 }
 
 function* gatewayProblems(address: string, gateway: string): Iterable<[string, string]> {
   const [ip = '', bits = ''] = address.split('/');
-  const family = isIPv4(ip) ? 'ipv4' : 'ipv6';
   const subnet = new BlockList();
-  subnet.addSubnet(ip, Number(bits), family);
-  if (isIPv4(gateway) !== isIPv4(ip)) yield ['gateway', `is of another IP version than address ${address}`];
-  else if (!subnet.check(gateway, family) && !/^fe80:/i.test(gateway))
-    yield ['gateway', `is outside of the network of address ${address}`];
+  subnet.addSubnet(ip, Number(bits));
+  if (!subnet.check(gateway)) yield ['gateway', `is outside of the network of address ${address}`];
   else if (gateway === ip) yield ['gateway', "is the VM's own address"];
 }

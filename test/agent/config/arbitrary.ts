@@ -54,7 +54,7 @@ export const document = fc.record({
       fc.record({
         mode: word('static'),
         address: fc.constant('10.1.2.3/24'),
-        dns: list(fc.oneof(fc.ipV4(), fc.ipV6())),
+        dns: list(fc.ipV4()),
       }),
       fc.record({ mode: word('none', 'static') }),
     ),
