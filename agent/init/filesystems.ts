@@ -23,6 +23,17 @@ const proc: ApiFilesystem = {
   reason: 'reaping, mounts, the command line; the processes of this PID namespace only',
 };
 
+const leases: ApiFilesystem = {
+  source: 'tmpfs',
+  target: '/var/lib/cni',
+  type: 'tmpfs',
+  flags: plain,
+  data: 'mode=0700',
+  required: true,
+  reason:
+    "addresses of steps: the bridge is this network namespace's own and new at each boot, so its leases must be too",
+};
+
 /** A guest starts with a read-only root and nothing else. In the order in which they are mounted. */
 const guestFilesystems: readonly ApiFilesystem[] = [
   proc,
@@ -43,7 +54,7 @@ const guestFilesystems: readonly ApiFilesystem[] = [
     flags: ['nosuid', 'nodev'],
     data: 'mode=0755',
     required: true,
-    reason: 'sockets, rendered configuration, resolv.conf, state of CNI',
+    reason: 'sockets, rendered configuration, resolv.conf',
   },
   {
     source: 'tmpfs',
@@ -88,21 +99,11 @@ const guestFilesystems: readonly ApiFilesystem[] = [
     required: false,
     reason: 'runc asks there whether AppArmor is on',
   },
+  leases,
 ];
 
 /** New namespaces start with the host's mounts, private to us; only what belongs to a namespace is mounted anew. */
-const processFilesystems: readonly ApiFilesystem[] = [
-  proc,
-  {
-    source: 'tmpfs',
-    target: '/var/lib/cni',
-    type: 'tmpfs',
-    flags: plain,
-    data: 'mode=0700',
-    required: false,
-    reason: "addresses of steps: the bridge is this network namespace's own, so its leases must be too",
-  },
-];
+const processFilesystems: readonly ApiFilesystem[] = [proc, leases];
 
 /** What init mounts on a platform. */
 export function apiFilesystems(kind: Platform['kind']): readonly ApiFilesystem[] {

@@ -59,14 +59,22 @@ const uselessToo = [
 ];
 
 /** Empty folders the guest mounts on. */
-const mountPoints = ['dev', 'proc', 'run', 'sys', 'tmp', 'var/lib/buildvisor/cache', 'var/lib/buildvisor/scratch'];
+const mountPoints = [
+  'dev',
+  'proc',
+  'run',
+  'sys',
+  'tmp',
+  'var/lib/buildvisor/cache',
+  'var/lib/buildvisor/scratch',
+  'var/lib/cni',
+];
 
 /** Where the read-only root must be written to, in the guest's /run. */
 const links: Record<string, string> = {
   'etc/resolv.conf': '/run/resolv.conf',
   'etc/hosts': '/run/hosts',
   'etc/mtab': '/proc/self/mounts',
-  'var/lib/cni': '/run/cni',
   'var/run': '/run',
   'var/tmp': '/tmp',
 };
