@@ -19,6 +19,7 @@ import { endEveryone, unmountInsideVolumes, unmountVolumes } from './leftovers.t
 import { loadModules } from './modules.ts';
 import { watchPowerButton } from './power-button.ts';
 import { superviseAgent } from './supervise.ts';
+import { renewSysfs } from './sysfs.ts';
 
 /** No power-off takes longer than this; what hangs then is left hanging. */
 const switchOffMs = 120_000;
@@ -63,6 +64,7 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
   const say = terminal.say;
   process.on('SIGCHLD', () => reapOrphans(own));
   mkdirSync(platform.runDir, { recursive: true, mode: 0o700 });
+  if (platform.kind === 'process') renewSysfs(join(platform.runDir, 'sysfs'));
   raiseLimits();
   const env = agentEnvironment(platform);
   const supervised = superviseAgent({

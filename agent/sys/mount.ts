@@ -77,6 +77,11 @@ export async function unmount(
   );
 }
 
+/** umount2(2) at once, for filesystems without a device. @throws BuildvisorError `SYSCALL_FAILED` */
+export function unmountNow(target: string): void {
+  call('umount2', [target, 0], { target });
+}
+
 /** One line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 export interface Mount {
   id: number;

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdir, mkdtemp, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -113,6 +113,17 @@ it('gives a crash loop up, with the reason as the last line', async () => {
     reason: 'The agent ended 5 times in a row, at last with exit code 7 after it was ready',
   });
   expect((await seen()).match(/^start/gm)).toHaveLength(5);
+});
+
+it('has interfaces and an environment of its own, and the cgroups of the host', async () => {
+  const { ended } = await boot('looks');
+  expect(await ended).toEqual([0, null]);
+  const text = await seen();
+  expect(text).toContain('interfaces lo\n');
+  expect(text).toContain(`cgroups ${(await readdir('/sys/fs/cgroup')).sort().join()}\n`);
+  expect(text).toContain(
+    'environment BUILDVISOR_DRIVES,BUILDVISOR_PLATFORM,BUILDVISOR_RUN,BUILDVISOR_TOOLS,HOME,PATH\n',
+  );
 });
 
 it('passes on why the agent itself gave up', async () => {
