@@ -128,7 +128,7 @@ async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
   parts.network?.close();
   await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, { log }))));
   await link.send({ type: 'poweroff', reason: trouble?.message ?? reason, ...(trouble ? { code: trouble.code } : {}) });
-  service?.close();
+  await service?.close();
   link.close();
   process.exit(0);
 }

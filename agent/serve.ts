@@ -27,7 +27,7 @@ export interface Service {
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
   drain(limitMs: number): Promise<void>;
   /** Ends the API. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Listens for the host. The API answers from now on, so that a boot can be watched; builds come with `openBuilds`. */
@@ -73,9 +73,9 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       await builds?.drain(limitMs);
       gate?.close();
     },
-    close() {
+    async close() {
       listeners.api.close();
-      api.close();
+      await api.close();
     },
   };
 }

@@ -53,14 +53,17 @@ async function listenForHost(port: number, log: Logger, accept: (connection: Dup
   });
 }
 
-/** Listens on a Unix socket of mode 0600; an old one with its name goes. */
+/**
+ * Listens on a Unix socket of mode 0600; an old one with its name goes. Sockets are not half open: over such a one Node's
+ * HTTP/2 does not notice that the client has gone.
+ */
 export async function listenUnix(path: string, accept: (connection: Duplex) => void): Promise<Server> {
   try {
     await unlink(path);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
-  const server = createServer({ allowHalfOpen: true }, accept);
+  const server = createServer(accept);
   server.listen(path);
   await once(server, 'listening');
   await chmod(path, 0o600);

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { buildvisorServices, codecOf, packageDefinition } from '../../common/descriptors.ts';
 import type { Logger } from '../log.ts';
@@ -21,8 +23,8 @@ export interface ApiOptions {
 export interface Api {
   /** Serves a connection until one side ends it. */
   accept(connection: Duplex): void;
-  /** Ends all calls and connections. */
-  close(): void;
+  /** Lets calls that are about to end do so, for a moment, and then ends all calls and connections. */
+  close(): Promise<void>;
 }
 
 /** A message of a client is a spec or a chunk of at most 1 MiB; a status of thousands of steps goes out in one piece. */
@@ -34,6 +36,9 @@ const options = {
   'grpc.keepalive_timeout_ms': 20_000,
   'grpc.max_concurrent_streams': 1000,
 };
+
+/** How long calls may take to end when the API closes, in milliseconds. */
+const closeLimitMs = 1000;
 
 /** Makes the API's server with all its services. It listens to nothing: connections are given to it. */
 export function createApi({ machine, builds, shell, log }: ApiOptions): Api {
@@ -49,10 +54,18 @@ export function createApi({ machine, builds, shell, log }: ApiOptions): Api {
   for (const version of ['v1', 'v1alpha'])
     server.addService(standard(`grpc.reflection.${version}.ServerReflection`), reflection);
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const connections = new Set<Duplex>();
   return {
-    accept: (connection) => injector.injectConnection(connection),
-    close() {
-      injector.destroy();
+    accept(connection) {
+      connections.add(connection);
+      connection.once('close', () => connections.delete(connection));
+      injector.injectConnection(connection);
+    },
+    async close() {
+      machine.state.end();
+      injector.drain(closeLimitMs);
+      const gone = Promise.all([...connections].map((connection) => once(connection, 'close')));
+      await Promise.race([gone, sleep(closeLimitMs, undefined, { ref: false })]);
       server.forceShutdown();
     },
   };

@@ -20,8 +20,9 @@ export interface BootPhase {
 /** The machine's state: one writer, any number of watchers. A machine that drains or has failed does not get ready again. */
 export class StateBoard {
   #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined };
-  #version = 0;
+  #touched = 0;
   #changed = Promise.withResolvers<void>();
+  #over = false;
 
   /** The state now. */
   get now(): MachineState {
@@ -38,21 +39,34 @@ export class StateBoard {
 
   /** Tells the watchers to look again: something else they show has changed. */
   touch(): void {
+    this.#touched++;
     this.#notify();
   }
 
-  /** The state now, and then each change; what changes while a watcher is busy is told as one. Ends when the signal fires. */
+  /** Ends all watching, once the last change was told. */
+  end(): void {
+    this.#over = true;
+    this.#notify();
+  }
+
+  /**
+   * The state now, and then each change; what changes while a watcher is busy is told as one. Ends when the signal fires or
+   * there will be no more changes.
+   */
   async *watch(signal: AbortSignal): AsyncGenerator<MachineState> {
     const aborted = Promise.withResolvers<void>();
     const onAbort = (): void => aborted.resolve();
+    let touched = this.#touched;
     signal.addEventListener('abort', onAbort, { once: true });
     try {
-      for (let seen = -1; !signal.aborted; ) {
+      for (let seen: MachineState | undefined; !signal.aborted; ) {
         const changed = this.#changed.promise;
-        if (seen === this.#version) await Promise.race([changed, aborted.promise]);
-        if (seen === this.#version) continue;
-        seen = this.#version;
-        yield this.#state;
+        if (seen !== this.#state || this.#touched !== touched) {
+          touched = this.#touched;
+          seen = this.#state;
+          yield seen;
+        } else if (this.#over) return;
+        else await Promise.race([changed, aborted.promise]);
       }
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -77,7 +91,6 @@ export class StateBoard {
   }
 
   #notify(): void {
-    this.#version++;
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }

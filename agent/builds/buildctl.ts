@@ -71,7 +71,7 @@ export interface Door {
 export async function openDoor(dir: string, name: string, onConnection: (socket: Socket) => void): Promise<Door> {
   const path = join(dir, `${name}.sock`);
   await unlinkIfThere(path);
-  const server: Server = createServer({ allowHalfOpen: true }, onConnection);
+  const server: Server = createServer(onConnection);
   server.listen(path);
   await once(server, 'listening');
   return {
