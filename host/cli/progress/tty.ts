@@ -72,7 +72,8 @@ export class TtyProgress implements Progress {
   }
 
   get #options(): LineOptions {
-    return { columns: this.#screen.columns, colours: this.#colours };
+    // The last column stays free: a terminal that is there does not know yet whether the line goes on.
+    return { columns: this.#screen.columns - 1, colours: this.#colours };
   }
 
   #draw(): void {
