@@ -18,6 +18,8 @@ const tailBytes = MiB;
 /** Even samples over a larger device, and the bytes of each. */
 const samples = 512;
 const sampleBytes = 4096;
+/** Reads under way at the same time: as many as libuv has threads. */
+const readers = 4;
 const zeros = Buffer.alloc(MiB);
 
 /**
@@ -52,21 +54,37 @@ export function blankExtents(sizeBytes: number): Extent[] {
 }
 
 /**
- * The offset of the first byte that is not zero in the parts {@link blankExtents} names; `undefined` when all are.
+ * The offset of a byte that is not zero in the parts {@link blankExtents} names; `undefined` when all are.
  * @throws BuildvisorError `VOLUME_DAMAGED` when the device ends early; what read(2) says; the signal's reason
  */
 export async function findData(file: FileHandle, sizeBytes: number, signal: AbortSignal): Promise<number | undefined> {
-  const buffer = Buffer.allocUnsafe(MiB);
-  for (const extent of blankExtents(sizeBytes)) {
-    const end = extent.offset + extent.length;
-    for (let offset = extent.offset; offset < end; ) {
+  const extents = blankExtents(sizeBytes).values();
+  let found: number | undefined;
+  const read = async (): Promise<void> => {
+    const buffer = Buffer.allocUnsafe(MiB);
+    for (const { offset, length } of extents) {
+      if (found !== undefined) return;
       signal.throwIfAborted();
-      const { bytesRead } = await file.read(buffer, 0, Math.min(MiB, end - offset), offset);
-      if (bytesRead === 0) throw shortRead(offset, sizeBytes);
-      const part = buffer.subarray(0, bytesRead);
-      if (!part.equals(zeros.subarray(0, bytesRead))) return offset + part.findIndex((byte) => byte !== 0);
-      offset += bytesRead;
+      found = (await findDataIn(file, buffer, { offset, length }, sizeBytes)) ?? found;
     }
+  };
+  await Promise.all(Array.from({ length: readers }, read));
+  return found;
+}
+
+async function findDataIn(
+  file: FileHandle,
+  buffer: Buffer,
+  extent: Extent,
+  sizeBytes: number,
+): Promise<number | undefined> {
+  const end = extent.offset + extent.length;
+  for (let offset = extent.offset; offset < end; ) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(MiB, end - offset), offset);
+    if (bytesRead === 0) throw shortRead(offset, sizeBytes);
+    const part = buffer.subarray(0, bytesRead);
+    if (!part.equals(zeros.subarray(0, bytesRead))) return offset + part.findIndex((byte) => byte !== 0);
+    offset += bytesRead;
   }
   return undefined;
 }

@@ -61,22 +61,24 @@ export function findDrive(platform: Platform, name: string): Drive | undefined {
 }
 
 /**
- * Device by serial of every disk that has one. virtio-blk tells it at `serial`, NVMe at `device/serial` padded with blanks.
+ * Device by serial of every disk that has one. virtio-blk tells it at `serial`, NVMe at `device/serial` padded with blanks;
+ * NVMe's hidden disks (one a path, `nvme0c0n1`) have no device file.
  * @param sysBlock folder to read in place of /sys/block
  */
 export function drivesBySerial(sysBlock = '/sys/block'): Map<string, string> {
   const drives = new Map<string, string>();
   for (const disk of readdirSync(sysBlock)) {
-    const serial = readSerial(`${sysBlock}/${disk}/serial`) ?? readSerial(`${sysBlock}/${disk}/device/serial`);
+    if (readAttribute(`${sysBlock}/${disk}/hidden`) === '1') continue;
+    const serial = readAttribute(`${sysBlock}/${disk}/serial`) ?? readAttribute(`${sysBlock}/${disk}/device/serial`);
     if (serial !== undefined && !drives.has(serial)) drives.set(serial, `/dev/${disk}`);
   }
   return drives;
 }
 
-function readSerial(path: string): string | undefined {
+function readAttribute(path: string): string | undefined {
   try {
-    const serial = readFileSync(path, 'latin1').replace(/[\0\s]+$/, '');
-    return serial === '' ? undefined : serial;
+    const text = readFileSync(path, 'latin1').replace(/[\0\s]+$/, '');
+    return text === '' ? undefined : text;
   } catch (error) {
     // A disk without a serial, or one that was just taken away.
     if (hasErrno(error, 'ENOENT', 'ENODEV', 'ENXIO', 'EIO')) return undefined;

@@ -17,7 +17,7 @@ import {
   wasMarkedUnclean,
 } from './marks.ts';
 import { findAdoptable, mountDrive } from './mount-drive.ts';
-import { type Content, foreignError, probe } from './probe.ts';
+import { type Content, foreignError, isZero, probe } from './probe.ts';
 import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 
@@ -54,7 +54,7 @@ export async function openCache(drive: Drive, platform: Platform, options: Cache
   const content = await probe(drive, { limitMs, signal: options.signal });
   const superblock = accept(drive, content, options.scope);
   if (superblock) await mountExisting(drive, mountpoint, superblock, options);
-  else await mountNew(drive, mountpoint, content.kind === 'blank', options);
+  else await mountNew(drive, mountpoint, isZero(content), options);
   try {
     return await settle(drive, mountpoint, options, { formatted: !superblock, adopted: false });
   } catch (error) {
@@ -66,16 +66,16 @@ export async function openCache(drive: Drive, platform: Platform, options: Cache
 /** The superblock of a volume that may be used as it is; `undefined` for a device that is to be formatted. */
 function accept(drive: Drive, content: Content, scope: Scope): Superblock | undefined {
   if (content.kind === 'foreign') throw foreignError(drive, content.what);
-  if (content.kind !== 'ours') return undefined;
+  if (!('label' in content)) return undefined;
   if (content.label.kind === 'scratch') throw foreignError(drive, 'a scratch volume');
   if (content.label.scope !== scope) throw scopeMismatch(scope, content.label.scope);
-  return content.superblock;
+  return content.kind === 'ours' ? content.superblock : undefined;
 }
 
 async function mountNew(drive: Drive, mountpoint: string, blank: boolean, options: CacheOptions): Promise<void> {
   const { scope, signal, log } = options;
   log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'formatting the cache volume');
-  await format(drive, { kind: 'cache', scope }, { limitMs, signal, blank, journal: true });
+  await format(drive, { kind: 'cache', scope, fresh: false }, { limitMs, signal, blank, journal: true });
   await mountDrive(drive, mountpoint, mountData, signal);
 }
 

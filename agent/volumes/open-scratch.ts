@@ -3,7 +3,7 @@ import type { Drive } from './drive.ts';
 import { format } from './format.ts';
 import { makeRoot } from './marks.ts';
 import { findAdoptable, mountDrive } from './mount-drive.ts';
-import { type Content, foreignError, probe } from './probe.ts';
+import { type Content, foreignError, isZero, probe } from './probe.ts';
 import type { Volume } from './volume.ts';
 
 /** Serial of the scratch volume's drive. */
@@ -26,7 +26,7 @@ export async function openScratch(
   if (!adopted) {
     const content = await probe(drive, { limitMs, signal });
     refuseForeign(drive, content);
-    await format(drive, { kind: 'scratch' }, { limitMs, signal, blank: content.kind === 'blank', journal: false });
+    await format(drive, { kind: 'scratch', fresh: false }, { limitMs, signal, blank: isZero(content), journal: false });
     await mountDrive(drive, mountpoint, 'noauto_da_alloc', signal);
   }
   const root = await makeRoot(mountpoint);
@@ -36,6 +36,6 @@ export async function openScratch(
 
 function refuseForeign(drive: Drive, content: Content): void {
   if (content.kind === 'foreign') throw foreignError(drive, content.what);
-  if (content.kind !== 'ours' || content.label.kind === 'scratch') return;
+  if (!('label' in content) || content.label.kind === 'scratch') return;
   throw foreignError(drive, `the cache volume of "${content.label.scope}"`);
 }

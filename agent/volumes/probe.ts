@@ -14,6 +14,8 @@ export type Content =
   | { kind: 'blank' }
   /** A format of ours that a power cut ended: nothing of value. */
   | { kind: 'unfinished' }
+  /** Nothing but the label with which the host orders the format. */
+  | { kind: 'fresh'; label: VolumeLabel }
   /** A volume of ours. */
   | { kind: 'ours'; label: VolumeLabel; superblock: Superblock }
   /** Anything else: never written to. `what` reads as in "it holds …". */
@@ -49,18 +51,25 @@ async function look(file: FileHandle, drive: Drive, signal: AbortSignal): Promis
   await file.read(head, 0, headBytes, 0);
   const superblock = parseSuperblock(head.subarray(superblockOffset, superblockOffset + superblockSize));
   const label = parseVolumeLabel(head.subarray(labelOffset, labelOffset + labelSize));
-  if (superblock && label) return { kind: 'ours', label, superblock };
+  if (superblock && label?.fresh === false) return { kind: 'ours', label, superblock };
   if (await holdsUnfinishedMark(file, drive.sizeBytes)) return { kind: 'unfinished' };
   if (superblock) return { kind: 'foreign', what: nameExt(superblock) };
   const name = nameContent(head);
   if (name !== undefined) return { kind: 'foreign', what: name };
+  if (label?.fresh) return { kind: 'fresh', label };
+  if (label) return { kind: 'foreign', what: 'a buildvisor volume whose superblock is gone' };
   const data = await findData(file, drive.sizeBytes, signal);
   if (data === undefined) return { kind: 'blank' };
-  return { kind: 'foreign', what: `data of an unknown kind, the first found at byte ${data}` };
+  return { kind: 'foreign', what: `data of an unknown kind, such as at byte ${data}` };
 }
 
 function nameExt({ label }: Superblock): string {
   return label === '' ? 'an ext4 filesystem' : `an ext4 filesystem labelled "${label}"`;
+}
+
+/** Whether the device is all zeros, so that a format need not zero anything. */
+export function isZero(content: Content): boolean {
+  return content.kind === 'blank' || content.kind === 'fresh';
 }
 
 /** The error for a device that holds something that is not ours to touch. */

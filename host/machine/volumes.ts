@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type FileLock, lockFile } from '../../agent/sys/flock.ts';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { formatBytes } from '../../common/units.ts';
+import { labelOffset, labelSize, renderVolumeLabel } from '../../common/volume-label.ts';
 import { cacheFile, volumeUsage } from './volume-usage.ts';
 
 const gib = 1024 ** 3;
@@ -62,6 +63,7 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
     made.push(drives.scratch, drives.config);
     await rm(drives.scratch, { force: true });
     await growSparse(drives.scratch, request.scratchBytes ?? defaultSize(dir, drives.scratch, defaultScratchBytes));
+    await labelFresh(drives.scratch);
     await writeConfigDrive(drives.config, request.configText);
     return { drives, release };
   } catch (error) {
@@ -84,6 +86,16 @@ export async function growSparse(path: string, bytes: number): Promise<void> {
     if (wanted <= size) return;
     await file.truncate(wanted);
     await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Orders the guest to format a new scratch volume: it need not read all over it at every boot to know that it may. */
+async function labelFresh(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.write(renderVolumeLabel({ kind: 'scratch', fresh: true }), 0, labelSize, labelOffset);
   } finally {
     await file.close();
   }

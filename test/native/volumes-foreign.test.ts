@@ -7,6 +7,7 @@ import { close } from '../../agent/volumes/close.ts';
 import { openCache } from '../../agent/volumes/open-cache.ts';
 import { openScratch } from '../../agent/volumes/open-scratch.ts';
 import { parseScope } from '../../common/scope.ts';
+import { labelOffset, renderVolumeLabel, type VolumeLabel } from '../../common/volume-label.ts';
 import { cacheOptions, type Lab, MiB, openLab } from './volume-lab.ts';
 
 function write(device: string, offset: number, bytes: string | Buffer): void {
@@ -114,6 +115,31 @@ async function expectRefused(lab: Lab, holds: RegExp): Promise<void> {
   expect(findMount(lab.platform.cacheMount)).toBeUndefined();
   expect(findMount(lab.platform.scratchMount)).toBeUndefined();
 }
+
+test('a fresh label is the order to format, for its kind and its scope alone', async () => {
+  await using lab = openLab({ bytes: 1024 * MiB });
+  const order = (label: VolumeLabel): void => write(lab.device, labelOffset, renderVolumeLabel(label));
+  order({ kind: 'cache', scope: cacheOptions.scope, fresh: true });
+  const before = await lab.hash();
+  await expect(openScratch(lab.drive('bv-scratch'), lab.platform)).rejects.toMatchObject({ code: 'VOLUME_FOREIGN' });
+  const scope = parseScope('acme/other');
+  await expect(openCache(lab.drive(), lab.platform, { ...cacheOptions, scope })).rejects.toMatchObject({
+    code: 'SCOPE_MISMATCH',
+  });
+  expect(await lab.hash()).toBe(before);
+  const volume = await openCache(lab.drive(), lab.platform, cacheOptions);
+  expect(volume.formatted).toBe(true);
+  await close(volume);
+  order({ kind: 'cache', scope: cacheOptions.scope, fresh: true });
+  await expectRefused(lab, /an ext4 filesystem/);
+});
+
+test('a volume of ours whose superblock is gone is not formatted', async () => {
+  await using lab = openLab();
+  await close(await openCache(lab.drive(), lab.platform, cacheOptions));
+  write(lab.device, 1024, Buffer.alloc(1024));
+  await expectRefused(lab, /superblock is gone/);
+});
 
 test('a cache volume is no scratch volume, and the other way round', async () => {
   await using cache = openLab();

@@ -37,7 +37,7 @@ test('a blank device becomes a cache volume, and is one at the next boot', async
   writeFileSync(join(first.root, 'kept'), 'warm');
   await close(first);
   expect(findMount(first.mountpoint)).toBeUndefined();
-  expect(labelOf(lab)).toEqual({ kind: 'cache', scope: 'acme/app/main' });
+  expect(labelOf(lab)).toEqual({ kind: 'cache', scope: 'acme/app/main', fresh: false });
   const second = await openCache(lab.drive(), lab.platform, { ...cacheOptions, buildkitVersion: 'v0.34.0' });
   expect(second).toMatchObject({ formatted: false, wasUnclean: false, adopted: false, lastBuildkit: 'v0.33.1' });
   expect(readFileSync(join(second.root, 'kept'), 'utf8')).toBe('warm');
@@ -106,7 +106,7 @@ test('a larger device makes a larger volume', async () => {
   expect((await usage(large)).sizeBytes).toBeGreaterThan(sizeBytes + 100 * MiB);
   expect(readFileSync(join(large.root, 'kept'), 'utf8')).toBe('warm');
   await close(large);
-  expect(labelOf(lab)).toEqual({ kind: 'cache', scope: 'acme/app/main' });
+  expect(labelOf(lab)).toEqual({ kind: 'cache', scope: 'acme/app/main', fresh: false });
   expect(await open(lab)).toMatchObject({ wasUnclean: false });
 });
 
@@ -197,7 +197,7 @@ test('scratch is new at every boot, adopted within one', async () => {
   expect(await openIt()).toMatchObject({ formatted: false, adopted: true });
   expect(existsSync(join(first.mountpoint, 'old'))).toBe(true);
   await close(first);
-  expect(labelOf(lab)).toEqual({ kind: 'scratch' });
+  expect(labelOf(lab)).toEqual({ kind: 'scratch', fresh: false });
   const second = await openIt();
   expect(second.formatted).toBe(true);
   expect(existsSync(join(second.mountpoint, 'old'))).toBe(false);

@@ -29,6 +29,9 @@ test('serials are read where virtio-blk and NVMe tell them, exactly', () => {
     ['nvme0n1', 'device/serial', 'bv-root             \n'],
     ['vdc', 'serial', '\n'],
     ['loop0', 'size', '8'],
+    ['nvme0c0n1', 'device/serial', 'bv-root'],
+    ['nvme0c0n1', 'hidden', '1\n'],
+    ['nvme0n1', 'hidden', '0\n'],
   ] as const) {
     mkdirSync(join(dir, disk, 'device'), { recursive: true });
     writeFileSync(join(dir, disk, file), text);
