@@ -7,6 +7,7 @@ import { cp, link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { artefact, contentOf, hashTree, prune } from './artefact.ts';
+import { makeCompileCache } from './compile-cache.ts';
 import { nodeBinary } from './paths.ts';
 
 /** What an image is made of: folders of other artefacts. */
@@ -47,7 +48,7 @@ export async function prepareImage(parts: ImageParts): Promise<ImageArtefact> {
     parts.tools,
     ...(await hashTree(parts.agent)),
     await hashFile(nodeBinary),
-    ...(await contentOf(import.meta.filename)),
+    ...(await contentOf(import.meta.filename, join(import.meta.dirname, 'compile-cache.ts'))),
   ];
   const dir = await artefact({ kind: 'image', inputs, build: (into) => makeImage(parts, into) });
   await prune('image', 4);
@@ -59,6 +60,7 @@ async function makeImage(parts: ImageParts, into: string): Promise<void> {
   const tree = join(into, 'tree');
   await execa('cp', ['-a', '--link', join(parts.base, 'tree'), tree]);
   await layOver(parts, tree);
+  await makeCompileCache(tree);
   const manifest = await describe(parts, tree);
   await writeFile(join(tree, 'opt/buildvisor/manifest.json'), manifest);
   await writeFile(join(into, 'manifest.json'), manifest);
