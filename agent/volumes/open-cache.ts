@@ -1,4 +1,4 @@
-import { toBuildvisorError } from '../../common/errors.ts';
+import { isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
 import type { Logger } from '../log.ts';
 import { unmount } from '../sys/mount.ts';
@@ -89,11 +89,23 @@ async function mountExisting(
   const offline = growing && !canGrowMounted();
   const checked = await check(drive, superblock, { force: offline, signal });
   if (checked.ran) log?.info({ device: drive.device, corrected: checked.corrected }, 'checked the cache volume');
-  if (offline) await grow(drive, signal);
+  if (offline) {
+    await grow(drive, signal);
+    log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'grew the cache volume to its device');
+  }
   await mountDrive(drive, mountpoint, mountData, signal);
-  // A cache that did not grow is smaller than it could be, and otherwise in order.
-  if (growing && !offline) await grow(drive, signal).catch((error) => log?.warn({ error }, 'the cache did not grow'));
-  if (growing) log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'grew the cache volume to its device');
+  if (growing && !offline) await growMounted(drive, log, signal);
+}
+
+/** A cache that does not grow is smaller than it could be, and otherwise in order. */
+async function growMounted(drive: Drive, log: Logger | undefined, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await grow(drive, signal);
+    log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'grew the cache volume to its device');
+  } catch (error) {
+    if (isBuildvisorError(error, 'ABORTED')) throw error;
+    log?.warn({ device: drive.device, error: toBuildvisorError(error).message }, 'the cache volume did not grow');
+  }
 }
 
 /** Checks and sets the marks on the mounted volume. */
