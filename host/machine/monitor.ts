@@ -3,7 +3,7 @@
  * ports as Unix sockets, and keeps `vm.json`. SIGTERM and SIGINT end the VM in order; when the monitor itself is killed, the kernel kills what
  * it started.
  */
-import { ftruncateSync, rmSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { type FileLock, lockFile } from '../../agent/sys/flock.ts';
 import { BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
@@ -28,7 +28,6 @@ export async function runMonitor(): Promise<never> {
   const held = await takeScope();
   if (held !== undefined) {
     await runVm(held.request, held.file, log, stop.signal);
-    rmSync(held.request.runtimeDir, { recursive: true, force: true });
     held.lock.release();
   }
   // Whatever is still open was for a VM that has ended.

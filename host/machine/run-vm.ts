@@ -1,4 +1,3 @@
-import { dirname } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { apiPort, gatePort } from '../../common/protocol.ts';
 import { withLimit } from '../../common/wait.ts';
@@ -9,8 +8,8 @@ import type { Driver, DriverName, MachineExit, RunningMachine } from './driver.t
 import { followGuest } from './follow-guest.ts';
 import { endLeftovers, ownerEnv } from './leftovers.ts';
 import type { MonitorRequest } from './monitor-request.ts';
-import { makePrivateDir } from './paths.ts';
 import { type Relay, startRelay } from './relay.ts';
+import { openRuntimeDir, removeRuntimeDir } from './runtime-dir.ts';
 import { stopGuest } from './stop-guest.ts';
 import { type EndFacts, judgeEnd } from './verdict.ts';
 import type { VmStateFile } from './vm-state-file.ts';
@@ -55,6 +54,11 @@ export async function runVm(
     facts = { error: toBuildvisorError(error) };
   }
   await volumes?.release().catch((error: unknown) => log(`releasing volumes: ${String(error)}`));
+  try {
+    removeRuntimeDir(request.runtimeDir);
+  } catch (error) {
+    log(`removing ${request.runtimeDir}: ${String(error)}`);
+  }
   console.close();
   const verdict = judgeEnd({
     ...{ scope: request.scope, wasReady: file.state.bootMs !== undefined },
@@ -68,7 +72,7 @@ export async function runVm(
 /** Starts the machine, follows it, and ends it when asked to or when it fails. */
 async function runMachine(life: Life, volumes: Volumes): Promise<Partial<EndFacts>> {
   const { request, file, log, console, stop } = life;
-  makePrivateDir(dirname(request.runtimeDir), request.runtimeDir);
+  openRuntimeDir(request.runtimeDir);
   await file.update({ detail: 'starting the machine' });
   const driver = await loadDriver(request.driver);
   const startedAt = performance.now();

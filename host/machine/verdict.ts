@@ -22,13 +22,20 @@ export interface EndFacts {
   stopped: { reason: string; means: StopMeans } | undefined;
 }
 
+/** A VM's end as the state file has it. */
+export interface JudgedEnd {
+  phase: Extract<VmPhase, 'ended' | 'failed'>;
+  endReason: string;
+  error?: StoredError;
+}
+
 /** Lines of console in an error. */
 const shownLines = 15;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the console may hold terminal sequences
 const controls = /\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]/g;
 
 /** How a VM's life is written down: the first cause wins, then the guest's own word, then how its processes ended. */
-export function judgeEnd(facts: EndFacts): { phase: VmPhase; endReason: string; error?: StoredError } {
+export function judgeEnd(facts: EndFacts): JudgedEnd {
   const { error, said, stopped, exit, scope } = facts;
   if (error !== undefined) return failed(error, facts);
   if (said !== undefined && said.code !== 'OK') return failed(new BuildvisorError(said.code, said.reason), facts);
@@ -39,17 +46,15 @@ export function judgeEnd(facts: EndFacts): { phase: VmPhase; endReason: string; 
   return failed(new BuildvisorError('VM_FAILED', `The VM of ${scope} ${when} (${how})`), facts);
 }
 
-/** An error with the console's last lines, as it is kept. */
-function failed(
-  error: BuildvisorError,
-  { tail, scope }: EndFacts,
-): { phase: VmPhase; endReason: string; error: StoredError } {
+/** An error as it is kept, with the console's last lines unless the guest itself has named the cause. */
+function failed(error: BuildvisorError, { tail, scope, said }: EndFacts): JudgedEnd {
+  const named = said !== undefined && !['OK', 'AGENT_FAILED', 'INTERNAL'].includes(said.code);
   const lines = tail
     .map((line) => line.replace(controls, '').trimEnd())
     .filter((line) => line !== '')
     .slice(-shownLines);
-  const console =
-    lines.length === 0 ? '' : `\nThe console's last lines:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+  const shown = lines.map((line) => `\n  ${line}`).join('');
+  const console = named || shown === '' ? '' : `\nThe console's last lines:${shown}`;
   const stored: StoredError = {
     code: error.code,
     message: `${error.message}${console}`,

@@ -3,8 +3,9 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type FileLock, lockFile } from '../../agent/sys/flock.ts';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import type { Scope } from '../../common/scope.ts';
 import { formatBytes } from '../../common/units.ts';
-import { labelOffset, labelSize, renderVolumeLabel } from '../../common/volume-label.ts';
+import { labelOffset, labelSize, renderVolumeLabel, type VolumeLabel } from '../../common/volume-label.ts';
 import { cacheFile, volumeUsage } from './volume-usage.ts';
 
 const gib = 1024 ** 3;
@@ -19,6 +20,7 @@ const blockBytes = 4096;
 
 /** What volumes a VM gets. */
 export interface VolumesRequest {
+  scope: Scope;
   /** The scope's folder. */
   dir: string;
   /** Whether there is a cache volume. */
@@ -58,12 +60,14 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
     if (drives.cache !== undefined) {
       refuseForeign(drives.cache);
       locks.push(await lockFile(drives.cache));
+      const isNew = (volumeUsage(drives.cache)?.sizeBytes ?? 0) === 0;
       await growSparse(drives.cache, request.cacheBytes ?? defaultSize(dir, drives.cache, defaultCacheBytes));
+      if (isNew) await writeLabel(drives.cache, { kind: 'cache', scope: request.scope, fresh: true });
     }
     made.push(drives.scratch, drives.config);
     await rm(drives.scratch, { force: true });
     await growSparse(drives.scratch, request.scratchBytes ?? defaultSize(dir, drives.scratch, defaultScratchBytes));
-    await labelFresh(drives.scratch);
+    await writeLabel(drives.scratch, { kind: 'scratch', fresh: true });
     await writeConfigDrive(drives.config, request.configText);
     return { drives, release };
   } catch (error) {
@@ -91,11 +95,11 @@ export async function growSparse(path: string, bytes: number): Promise<void> {
   }
 }
 
-/** Orders the guest to format a new scratch volume: it need not read all over it at every boot to know that it may. */
-async function labelFresh(path: string): Promise<void> {
+/** Labels a new volume, which orders the guest to format it: it need not read all over it to know that it may. */
+async function writeLabel(path: string, label: VolumeLabel): Promise<void> {
   const file = await open(path, 'r+');
   try {
-    await file.write(renderVolumeLabel({ kind: 'scratch', fresh: true }), 0, labelSize, labelOffset);
+    await file.write(renderVolumeLabel(label), 0, labelSize, labelOffset);
   } finally {
     await file.close();
   }

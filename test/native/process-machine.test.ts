@@ -1,0 +1,172 @@
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { connectApi } from '../../host/client/connect.ts';
+import type { Info } from '../../host/client/types.ts';
+import { down, find, list, type Machine } from '../../host/machine/machines.ts';
+import { runtimeDirOf } from '../../host/machine/paths.ts';
+import { isRunning } from '../../host/machine/process-mark.ts';
+import { readVmState } from '../../host/machine/vm-state.ts';
+import { buildOn, isGone, logOf, TestMachines } from '../fixtures/machines.ts';
+import { fromBusybox, makeContext } from './buildkitd.ts';
+
+const gib = 1024 ** 3;
+let machines: TestMachines;
+beforeEach(() => {
+  machines = new TestMachines({ driver: 'process', cacheBytes: gib, scratchBytes: gib });
+});
+afterEach(() => machines.close());
+
+async function infoOf(machine: Machine): Promise<Info> {
+  const client = connectApi(machine.apiSocket);
+  try {
+    return await client.info();
+  } finally {
+    client.close();
+  }
+}
+
+function loopDevicesOf(dir: string): string[] {
+  return execFileSync('losetup', ['--all', '--noheadings', '--output', 'BACK-FILE'], { encoding: 'utf8' })
+    .split('\n')
+    .filter((file) => file.includes(dir));
+}
+
+const kept = 'RUN --mount=type=cache,id=kept,target=/kept echo line >> /kept/lines; cat /kept/lines';
+const dockerfile = `${fromBusybox}${kept}\n`;
+
+test('a machine comes up, builds, goes down, and is warm when it comes up again', async () => {
+  const scope = machines.scope('a/warm');
+  const phases: string[] = [];
+  const first = await machines.up(scope, { onPhase: (phase) => phases.push(phase) });
+  expect(first).toMatchObject({ started: true, differs: [], state: { phase: 'ready', driver: 'process' } });
+  expect([...new Set(phases)]).toEqual(['starting', 'booting', 'ready']);
+  expect(find(scope)?.state.monitor).toEqual(first.state.monitor);
+  const info = await infoOf(first);
+  expect(info).toMatchObject({ scope, protocol: 1, state: { phase: 'READY' } });
+  expect(info.volumes.map((volume) => [volume.name, volume.formatted])).toEqual(
+    expect.arrayContaining([
+      ['cache', true],
+      ['scratch', true],
+    ]),
+  );
+  const context = await makeContext(machines.dir, dockerfile);
+  const cold = await buildOn(first, { context });
+  expect(cold.counts).toMatchObject({ total: 2, cached: 0 });
+  expect((await machines.up(scope)).started).toBe(false);
+
+  expect(await down(scope)).toBe(true);
+  expect(await down(scope)).toBe(false);
+  const dir = machines.dirOf(scope);
+  expect(readVmState(dir)).toMatchObject({ phase: 'ended', endReason: 'shutdown' });
+  expect(isRunning(first.state.monitor)).toBe(false);
+  expect(isGone(machines, scope)).toBe(true);
+  expect(loopDevicesOf(machines.dir)).toEqual([]);
+  expect(existsSync(runtimeDirOf(dir))).toBe(false);
+  expect(readdirSync(dir).filter((name) => name.endsWith('.img'))).toEqual(['cache.img']);
+
+  const second = await machines.up(scope);
+  expect(second.started).toBe(true);
+  const volume = (await infoOf(second)).volumes.find(({ name }) => name === 'cache');
+  expect(volume).toMatchObject({ formatted: false, wasUnclean: false });
+  const warm = await buildOn(second, { context });
+  expect(warm.counts).toMatchObject({ total: 2, cached: 2 });
+  // What the cache mount held is still there: one line of the first boot and one of now.
+  const next = await makeContext(machines.dir, `${fromBusybox}${kept}; true\n`);
+  const again = await buildOn(second, { context: next });
+  expect(logOf(again.statuses)).toBe('line\nline\n');
+});
+
+test('of two callers at once one boots and both get the same machine', async () => {
+  const scope = machines.scope('a/both');
+  const fixture = join(import.meta.dirname, '../fixtures/ensure-up.ts');
+  const results = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const { stdout } = await promisify(execFile)(process.execPath, [fixture, scope, 'process']);
+      return JSON.parse(stdout) as { pid: number; started: boolean };
+    }),
+  );
+  expect(new Set(results.map(({ pid }) => pid)).size).toBe(1);
+  expect(results.filter(({ started }) => started)).toHaveLength(1);
+  expect(find(scope)?.state.monitor.pid).toBe(results[0]?.pid);
+});
+
+test('a monitor that is killed takes everything with it, and the next one starts from what it left', async () => {
+  const scope = machines.scope('a/killed');
+  const first = await machines.up(scope);
+  const context = await makeContext(machines.dir, dockerfile);
+  await buildOn(first, { context });
+  process.kill(first.state.monitor.pid, 'SIGKILL');
+  await expect.poll(() => isGone(machines, scope), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => loopDevicesOf(machines.dir), { timeout: 10_000 }).toEqual([]);
+  // The state file and the sockets still say otherwise.
+  expect(readVmState(machines.dirOf(scope))?.phase).toBe('ready');
+  expect(existsSync(first.buildkitSocket)).toBe(true);
+  expect(list()).toMatchObject([{ scope, live: false }]);
+  const second = await machines.up(scope);
+  expect(second.started).toBe(true);
+  const volume = (await infoOf(second)).volumes.find(({ name }) => name === 'cache');
+  expect(volume).toMatchObject({ formatted: false, wasUnclean: true });
+  await buildOn(second, { context });
+});
+
+test('a machine switches itself off when it was idle for long enough, and says so', async () => {
+  const scope = machines.scope('a/idle');
+  await machines.up(scope, { configText: '[machine]\nidle-timeout = "1s"\n' });
+  const dir = machines.dirOf(scope);
+  await expect.poll(() => readVmState(dir), { timeout: 30_000 }).toMatchObject({ phase: 'ended', endReason: 'idle' });
+});
+
+test("a cache volume that is not ours fails the machine with the guest's own word, and stays as it is", async () => {
+  const scope = machines.scope('a/foreign');
+  await machines.up(scope);
+  await down(scope);
+  const path = join(machines.dirOf(scope), 'cache.img');
+  // A squashfs superblock (magic "hsqs") on an otherwise blank device.
+  truncateSync(path, 0);
+  truncateSync(path, gib);
+  writeFileSync(path, Buffer.concat([Buffer.from('hsqs'), Buffer.alloc(92, 1)]), { flag: 'r+' });
+  const before = execFileSync('sha256sum', [path], { encoding: 'utf8' });
+  await expect(machines.up(scope)).rejects.toMatchObject({ code: 'VOLUME_FOREIGN' });
+  expect(execFileSync('sha256sum', [path], { encoding: 'utf8' })).toBe(before);
+  expect(readVmState(machines.dirOf(scope))).toMatchObject({ phase: 'failed', error: { code: 'VOLUME_FOREIGN' } });
+  expect(isGone(machines, scope)).toBe(true);
+});
+
+test('a config that is wrong is refused before anything starts', async () => {
+  const scope = machines.scope('a/config');
+  const up = machines.up(scope, { configText: '[machine]\nidle-timout = "1s"\n', configSource: 'my.toml' });
+  await expect(up).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await expect(machines.up(scope, { configText: 'scope = "other"\n' })).rejects.toMatchObject({
+    code: 'SCOPE_MISMATCH',
+  });
+  expect(readVmState(machines.dirOf(scope))).toBeUndefined();
+});
+
+test('what a machine that is up has otherwise than asked for is told', async () => {
+  const scope = machines.scope('a/differs');
+  await machines.up(scope);
+  const again = await machines.up(scope, { configText: '[machine]\nidle-timeout = "7m"\n', memoryBytes: 3 * gib });
+  expect(again).toMatchObject({ started: false, differs: ['config', 'memory'] });
+});
+
+test('a caller that gives up does not end the machine, and one that takes it down in its boot does', async () => {
+  const scope = machines.scope('a/early');
+  const up = machines.up(scope, { signal: AbortSignal.timeout(1_000) });
+  const first = await up.catch((error: unknown) => error);
+  expect(first).toSatisfy((result: { code?: string }) => result.code === 'ABORTED' || 'apiSocket' in result);
+  await expect.poll(() => readVmState(machines.dirOf(scope)) !== undefined).toBe(true);
+  expect(await down(scope)).toBe(true);
+  expect(isGone(machines, scope)).toBe(true);
+  expect(readVmState(machines.dirOf(scope))?.phase).toMatch(/^(ended|failed)$/);
+});
+
+test('the log of the console and of the monitor are there', async () => {
+  const scope = machines.scope('a/logs');
+  const machine = await machines.up(scope);
+  await down(scope);
+  expect(readFileSync(machine.consoleLog, 'utf8')).toContain('BUILDVISOR END {"code":"OK"');
+  expect(readFileSync(join(machines.dirOf(scope), 'monitor.log'), 'utf8')).toContain('ended: shutdown');
+});
