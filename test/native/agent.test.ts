@@ -1,0 +1,381 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { BuildSpec } from '../../common/generated/types/buildvisor/v1/BuildSpec.ts';
+import { decodeStatus } from '../../common/status-decode.ts';
+import { pollUntil } from '../../common/wait.ts';
+import type { BuildEvent } from '../../host/client/types.ts';
+import { AgentMachine, Drives, makeAgentDir } from './agent-machine.ts';
+import { buildctl, fromBusybox } from './buildkitd.ts';
+
+const MiB = 1024 ** 2;
+const config = `
+scope = "acme/app/main"
+[machine]
+idle-timeout = "1h"
+shell = true
+[limits]
+context = "8MiB"
+`;
+
+let agentDir: string;
+let drives: Drives;
+let machine: AgentMachine;
+let dir: string;
+let builds = 0;
+
+beforeAll(async () => {
+  agentDir = await makeAgentDir();
+  dir = mkdtempSync(join(tmpdir(), 'bv-contexts-'));
+  drives = await Drives.make();
+  machine = await AgentMachine.boot(agentDir, drives.devices, config);
+  expect(await machine.settled()).toBe('READY');
+});
+afterAll(async () => {
+  await machine[Symbol.asyncDispose]();
+  await drives[Symbol.asyncDispose]();
+  for (const folder of [agentDir, dir]) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A context folder with these files and a static busybox. */
+function context(files: Record<string, string | Buffer>): string {
+  const folder = mkdtempSync(join(dir, 'c-'));
+  copyFileSync('/bin/busybox', join(folder, 'busybox'));
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+  return folder;
+}
+
+function tar(folder: string): Buffer {
+  return execFileSync('tar', ['-C', folder, '-c', '.'], { maxBuffer: 64 * MiB });
+}
+
+async function* chunks(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
+
+const newId = (): string => `b-${++builds}`;
+
+async function build(folder: string, spec: BuildSpec = {}, signal?: AbortSignal): Promise<BuildEvent[]> {
+  const events: BuildEvent[] = [];
+  for await (const event of machine.api.build({ id: newId(), ...spec }, chunks(tar(folder)), { signal }))
+    events.push(event);
+  return events;
+}
+
+function resultOf(events: BuildEvent[]): NonNullable<BuildEvent['result']> {
+  const last = events.at(-1);
+  if (!last?.result) throw new Error(`the last event is ${last?.event}`);
+  return last.result;
+}
+
+/** Host's pids of processes whose command line is exactly this; the machine's are visible from here. */
+function pidsOf(command: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return (
+        /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim() === command
+      );
+    } catch {
+      return false;
+    }
+  });
+}
+
+const untilRuns = (command: string): Promise<true> =>
+  pollUntil({ limitMs: 30_000, everyMs: 20, what: command }, () => (pidsOf(command).length > 0 ? true : undefined));
+
+test('it tells of itself', async () => {
+  const info = await machine.api.info();
+  expect(info).toMatchObject({
+    protocol: 1,
+    scope: 'acme/app/main',
+    idleTimeoutMs: 3_600_000,
+    state: { phase: 'READY' },
+  });
+  expect(info.versions?.buildkit).toMatch(/^v0\.\d+/);
+  expect(info.worker?.platforms).toContain('linux/amd64');
+  expect(info.volumes.map(({ name, mode, formatted }) => [name, mode, formatted]).sort()).toEqual([
+    ['cache', 'persistent', true],
+    ['scratch', '', true],
+  ]);
+  expect(info.gcPolicies.length).toBeGreaterThan(0);
+  const phases = info.bootPhases.map(({ name }) => name);
+  expect(phases.indexOf('buildkitd-started')).toBeLessThan(phases.indexOf('api'));
+  expect(phases.at(-1)).toBe('ready');
+});
+
+test('a build passes, and the second time every step is cached', async () => {
+  const folder = context({
+    Dockerfile: `${fromBusybox}ARG WORD\nRUN echo "$WORD" > /a && sleep 0.1\nRUN cat /a\n`,
+  });
+  const first = await build(folder, { buildArgs: { WORD: 'hunter2' } });
+  expect(first[0]).toMatchObject({ seq: 1, started: { route: 'api' } });
+  expect(first.map(({ seq }) => seq)).toEqual(first.map((_, index) => index + 1));
+  expect(resultOf(first)).toMatchObject({ error: null, steps: { total: 3, cached: 0, run: 3 } });
+  const logs = first.flatMap(({ status }) => (status ? (decodeStatus(status).logs ?? []) : []));
+  expect(logs.map(({ data }) => Buffer.from(data, 'base64').toString()).join('')).toBe('hunter2\n');
+
+  const second = resultOf(await build(folder, { buildArgs: { WORD: 'hunter2' } }));
+  expect(second).toMatchObject({ error: null, steps: { total: 3, cached: 3, run: 0 } });
+  expect(machine.console).not.toContain('hunter2');
+});
+
+test('a failing step is told with its name, exit code and last lines, and the next build passes', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN echo some; echo words >&2; exit 42\n` });
+  const events = await build(folder, { id: 'failing' });
+  expect(resultOf(events).error).toMatchObject({
+    error: { code: 'BUILD_FAILED' },
+    step: '[2/2] RUN echo some; echo words >&2; exit 42',
+    exitCode: 42,
+    logTail: ['some', 'words'],
+  });
+  expect(await machine.api.get('failing')).toMatchObject({ state: 'FAILED', route: 'api' });
+  expect(resultOf(await build(context({ Dockerfile: `${fromBusybox}RUN true\n` }))).error).toBeNull();
+});
+
+test('a Dockerfile that is not there, and one that cannot be read', async () => {
+  const missing = resultOf(await build(context({ Containerfile: fromBusybox })));
+  expect(missing.error?.error).toMatchObject({ code: 'DOCKERFILE_MISSING', facts: { dockerfile: 'Dockerfile' } });
+  const named = await build(context({ Containerfile: fromBusybox }), { dockerfile: './Containerfile' });
+  expect(resultOf(named).error).toBeNull();
+  const broken = resultOf(await build(context({ Dockerfile: 'FORM scratch\n' })));
+  expect(broken.error?.error?.code).toBe('BUILD_FAILED');
+});
+
+test('a context over the limit, and one that is no tar', async () => {
+  const large = resultOf(await build(context({ Dockerfile: fromBusybox, large: Buffer.alloc(9 * MiB) })));
+  expect(large.error?.error).toMatchObject({ code: 'CONTEXT_TOO_LARGE', facts: { limit: String(8 * MiB) } });
+  const events: BuildEvent[] = [];
+  for await (const event of machine.api.build({ id: newId() }, chunks(Buffer.alloc(2048, 'x')))) events.push(event);
+  expect(resultOf(events).error?.error?.code).toBe('CONTEXT_INVALID');
+});
+
+test('a spec is refused before there is a build', async () => {
+  const folder = context({ Dockerfile: fromBusybox });
+  await expect(build(folder, { id: 'no/slash' })).rejects.toMatchObject({ code: 'USAGE' });
+  await expect(build(folder, { scope: 'acme/other' })).rejects.toMatchObject({ code: 'SCOPE_MISMATCH' });
+  await expect(build(folder, { network: 'host' })).rejects.toMatchObject({ code: 'USAGE' });
+  await build(folder, { id: 'twice' });
+  await expect(build(folder, { id: 'twice' })).rejects.toMatchObject({ code: 'BUILD_EXISTS' });
+  await expect(machine.api.get('never')).rejects.toMatchObject({ code: 'BUILD_UNKNOWN' });
+});
+
+test('cancelling answers when the step is gone', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7001\n` });
+  const running = build(folder, { id: 'cancelled' });
+  await untilRuns('/bin/busybox sleep 7001');
+  const record = await machine.api.cancel('cancelled', { limitMs: 30_000 });
+  expect(pidsOf('/bin/busybox sleep 7001')).toEqual([]);
+  expect(record.state).toBe('CANCELLED');
+  expect(resultOf(await running).error?.error?.code).toBe('BUILD_CANCELLED');
+  expect((await machine.api.cancel('cancelled')).state).toBe('CANCELLED');
+});
+
+test('a build is cancelled while its context stands still', async () => {
+  const stuck = async function* (): AsyncGenerator<Buffer> {
+    yield Buffer.alloc(512, 'x').subarray(0, 100);
+    await new Promise((resolve) => setTimeout(resolve, 60_000).unref());
+  };
+  const events: BuildEvent[] = [];
+  const running = (async () => {
+    for await (const event of machine.api.build({ id: 'stuck' }, stuck())) events.push(event);
+  })();
+  await pollUntil({ limitMs: 10_000, everyMs: 20, what: 'the build' }, () => (events.length > 0 ? true : undefined));
+  expect((await machine.api.cancel('stuck')).state).toBe('CANCELLED');
+  await running;
+  expect(resultOf(events).error?.error?.code).toBe('BUILD_CANCELLED');
+});
+
+test('a client that goes cancels its build', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7002\n` });
+  const gone = new AbortController();
+  const running = build(folder, { id: 'gone' }, gone.signal);
+  await untilRuns('/bin/busybox sleep 7002');
+  gone.abort();
+  await expect(running).rejects.toMatchObject({ code: 'ABORTED' });
+  await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the end of the build' }, async () =>
+    (await machine.api.get('gone')).state === 'CANCELLED' ? true : undefined,
+  );
+  expect(pidsOf('/bin/busybox sleep 7002')).toEqual([]);
+});
+
+test('a client that is killed cancels its build', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7003\n` });
+  writeFileSync(join(dir, 'context.tar'), tar(folder));
+  const program = `
+    import { createReadStream } from 'node:fs';
+    import { connectApi } from ${JSON.stringify(join(import.meta.dirname, '../../host/client/connect.ts'))};
+    const [socket, tar] = process.argv.slice(1);
+    for await (const event of connectApi(socket).build({ id: 'killed' }, createReadStream(tar)));
+  `;
+  const args = ['--input-type=module', '-e', program, join(machine.runDir, 'api.sock'), join(dir, 'context.tar')];
+  const client = spawn(process.execPath, args, { stdio: 'inherit' });
+  await untilRuns('/bin/busybox sleep 7003');
+  client.kill('SIGKILL');
+  await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the end of the build' }, async () =>
+    (await machine.api.get('killed')).state === 'CANCELLED' ? true : undefined,
+  );
+  expect(pidsOf('/bin/busybox sleep 7003')).toEqual([]);
+});
+
+test('the image comes back as an OCI layout with its digest', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN echo image\n` });
+  const events = await build(folder, { output: { type: 'OCI' }, tags: ['acme/app:1', 'acme/app:2'] });
+  const result = resultOf(events);
+  const image = Buffer.concat(events.flatMap(({ output }) => (output ? [output] : [])));
+  expect(result).toMatchObject({ error: null, outputBytes: image.length, digest: expect.stringMatching(/^sha256:/) });
+  writeFileSync(join(dir, 'image.tar'), image);
+  const index = execFileSync('tar', ['-xOf', join(dir, 'image.tar'), 'index.json'], { encoding: 'utf8' });
+  expect(index).toContain(result.digest);
+  expect(index).toContain('docker.io/acme/app:2');
+});
+
+test('the root filesystem comes back as tar', async () => {
+  const events = await build(context({ Dockerfile: `${fromBusybox}RUN echo tar\n` }), { output: { type: 'TAR' } });
+  expect(resultOf(events)).toMatchObject({ error: null, digest: '' });
+  writeFileSync(join(dir, 'root.tar'), Buffer.concat(events.flatMap(({ output }) => (output ? [output] : []))));
+  expect(execFileSync('tar', ['-tf', join(dir, 'root.tar')], { encoding: 'utf8' })).toContain('bin/busybox');
+});
+
+test('a build that came through the BuildKit API is recorded, can be watched again and cancelled', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7004\n` });
+  const args = ['--frontend', 'dockerfile.v0', '--local', `context=${folder}`, '--local', `dockerfile=${folder}`];
+  const client = buildctl(join(machine.runDir, 'buildkit.sock'), ['build', ...args]);
+  await untilRuns('/bin/busybox sleep 7004');
+  const record = (await machine.api.list()).find(({ route, state }) => route === 'session' && state === 'RUNNING');
+  if (!record) throw new Error('the build is not listed');
+  expect(record.id).toBe(record.ref);
+  expect((await machine.api.cancel(record.id, { limitMs: 30_000 })).state).toBe('CANCELLED');
+  expect(pidsOf('/bin/busybox sleep 7004')).toEqual([]);
+  expect((await client).exitCode).not.toBe(0);
+
+  const all: number[] = [];
+  for await (const { seq } of machine.api.watch(record.id)) all.push(seq);
+  expect(all).toEqual(all.map((_, index) => index + 1));
+  const late: number[] = [];
+  for await (const { seq } of machine.api.watch(record.id, { after: 3 })) late.push(seq);
+  expect(late).toEqual(all.slice(3));
+});
+
+test('a shell, on pipes and on a terminal', async () => {
+  const pipes = machine.api.shell({ command: ['/bin/sh', '-c', 'read line; echo "got $line"; echo no >&2; exit 7'] });
+  await pipes.write(Buffer.from('word\n'));
+  const output = { stdout: '', stderr: '' };
+  for await (const { stream, data } of pipes.output) output[stream] += data;
+  expect(output).toEqual({ stdout: 'got word\n', stderr: 'no\n' });
+  expect(await pipes.exit).toMatchObject({ code: 7, signal: '' });
+
+  const terminal = { columns: 91, rows: 33, term: 'xterm' };
+  const tty = machine.api.shell({ command: ['/bin/sh', '-c', 'stty size; echo $TERM; kill -9 $$'], terminal });
+  let screen = '';
+  for await (const { data } of tty.output) screen += data;
+  expect(screen).toBe('33 91\r\nxterm\r\n');
+  expect(await tty.exit).toMatchObject({ code: 137, signal: 'SIGKILL' });
+
+  const nothing = machine.api.shell({ command: ['/no/such/program'] });
+  for await (const _ of nothing.output) throw new Error('no output was expected');
+  expect(await nothing.exit).toMatchObject({ code: 127 });
+});
+
+test('only its user reaches its sockets', () => {
+  const modes = execFileSync('stat', [
+    '-c',
+    '%a',
+    join(machine.runDir, 'api.sock'),
+    join(machine.runDir, 'buildkit.sock'),
+  ]);
+  expect(modes.toString()).toBe('600\n600\n');
+});
+
+test('when the agent dies, the next one takes over: builds are told as interrupted, the cache is kept', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7005\n` });
+  const running = build(folder, { id: 'interrupted' });
+  const failed = expect(running).rejects.toMatchObject({ code: 'VM_NOT_RUNNING', retryable: true });
+  await untilRuns('/bin/busybox sleep 7005');
+  const [pid] = pidsOf(`${process.execPath} ${join(agentDir, 'agent.js')}`);
+  process.kill(Number(pid), 'SIGKILL');
+  await failed;
+  await pollUntil({ limitMs: 60_000, everyMs: 100, what: `a new agent: ${machine.console}` }, async () => {
+    const state = await machine.api.info().catch(() => undefined);
+    return state?.state?.phase === 'READY' ? true : undefined;
+  });
+  expect(pidsOf('/bin/busybox sleep 7005')).toEqual([]);
+  const record = await machine.api.get('interrupted');
+  expect(record).toMatchObject({ state: 'INTERRUPTED', result: { error: { error: { retryable: true } } } });
+  expect((await machine.api.get('failing')).result?.error?.exitCode).toBe(42);
+  const info = await machine.api.info();
+  expect(info.volumes.map(({ formatted }) => formatted)).toEqual([false, false]);
+  const again = context({ Dockerfile: `${fromBusybox}RUN echo image\n` });
+  expect(resultOf(await build(again)).steps).toEqual({ total: 2, cached: 2, run: 0 });
+});
+
+test('a stop closes the volumes, and the next machine is warm', async () => {
+  const states: string[] = [];
+  const watching = (async () => {
+    for await (const { phase } of machine.api.watchState()) states.push(phase);
+  })();
+  await machine.api.shutdown('test');
+  await watching;
+  await machine.ended();
+  expect(states).toEqual(expect.arrayContaining(['DRAINING']));
+  expect(machine.end).toEqual({ code: 'OK', reason: 'test' });
+  await machine[Symbol.asyncDispose]();
+
+  machine = await AgentMachine.boot(agentDir, drives.devices, config.replace('shell = true', ''));
+  expect(await machine.settled()).toBe('READY');
+  const info = await machine.api.info();
+  expect(info.volumes.find(({ name }) => name === 'cache')).toMatchObject({ formatted: false, wasUnclean: false });
+  expect(await machine.api.list()).toEqual([]);
+  const again = context({ Dockerfile: `${fromBusybox}RUN echo image\n` });
+  expect(resultOf(await build(again)).steps).toEqual({ total: 2, cached: 2, run: 0 });
+  const shell = machine.api.shell({ command: ['true'] });
+  await expect(shell.output[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: 'SHELL_DISABLED' });
+});
+
+test('an idle machine switches itself off; one with a client does not', async () => {
+  await using own = await Drives.make();
+  await using idle = await AgentMachine.boot(agentDir, own.devices, 'scope = "a/b"\n[machine]\nidle-timeout = "2s"\n');
+  expect(await idle.settled()).toBe('READY');
+  const client = connect(join(idle.runDir, 'buildkit.sock'));
+  const busy = buildctl(join(idle.runDir, 'buildkit.sock'), ['debug', 'monitor']);
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  expect(idle.end).toBeUndefined();
+  busy.kill('SIGKILL');
+  client.destroy();
+  await busy;
+  await idle.ended();
+  expect(idle.end).toEqual({ code: 'OK', reason: 'idle' });
+});
+
+test('a machine that cannot start says why over its API and on its last line', async () => {
+  await using own = await Drives.make();
+  await using wrong = await AgentMachine.boot(agentDir, own.devices, 'scope = "a/b"\n[machine]\nidle-timout = "2s"\n');
+  expect(await wrong.settled()).toBe('FAILED');
+  for await (const { error } of wrong.api.watchState()) {
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('idle-timout') });
+    break;
+  }
+  await expect(wrong.api.list()).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await wrong.api.shutdown('seen');
+  await wrong.ended();
+  expect(wrong.end?.code).toBe('CONFIG_INVALID');
+});
+
+test('a volume of another scope is refused, and nothing is lost', async () => {
+  await machine.api.shutdown('test');
+  await machine.ended();
+  await using scratch = await Drives.make(['bv-scratch']);
+  const devices = new Map([...drives.devices, ...scratch.devices]);
+  await using other = await AgentMachine.boot(agentDir, devices, 'scope = "acme/other"\n');
+  expect(await other.settled()).toBe('FAILED');
+  for await (const { error } of other.api.watchState()) {
+    expect(error?.code).toBe('SCOPE_MISMATCH');
+    break;
+  }
+  await other.api.shutdown('seen');
+  await other.ended();
+  expect(other.end?.code).toBe('SCOPE_MISMATCH');
+});
