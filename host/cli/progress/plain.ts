@@ -16,8 +16,10 @@ const openLineMs = 2_000;
 const partEveryMs = 5_000;
 const partEveryShare = 0.05;
 
-/** Lines are printed at most this often (ms): BuildKit ends and begins some steps again at once. */
+/** Lines are printed at most this often (ms). */
 const everyMs = 100;
+/** BuildKit ends and begins some steps again at once: a step is done when it has been for this long (ms). */
+const settleMs = 250;
 
 /** Lines only, no cursor movement, in the form CI logs know from BuildKit: `#3 [build 1/2] RUN make`, `#3 DONE 1.2s`. */
 export class PlainProgress implements Progress {
@@ -28,9 +30,12 @@ export class PlainProgress implements Progress {
   readonly #partsPrinted = new Map<string, { atMs: number; current: number; done: boolean }>();
   readonly #warned = new Map<Step, number>();
   readonly #ended = new Map<Step, number>();
+  readonly #numbers = new Map<Step, number>();
+  readonly #doneSince = new Map<Step, number>();
   #current: Step | undefined;
   #turnSince = 0;
   #printedAt: number;
+  #ending = false;
   #first = true;
 
   constructor(options: { out: Output; colours: boolean; now: () => number }) {
@@ -51,6 +56,7 @@ export class PlainProgress implements Progress {
   }
 
   end(ending: Ending): void {
+    this.#ending = true;
     this.#print();
     for (const step of this.#trace.changed) this.#show(step);
     const report =
@@ -60,27 +66,45 @@ export class PlainProgress implements Progress {
     for (const line of [...warningReport(this.#trace.warnings(), this.#colours), ...report]) this.#line(line);
   }
 
-  /** First what has completed, then the step whose turn it is, then perhaps another one. */
+  /** First the step whose turn it is, then what has completed, then perhaps another step gets its turn. */
   #print(): void {
     this.#printedAt = this.#now();
     const { changed } = this.#trace;
-    for (const step of changed) if (step.hidden) changed.delete(step);
+    for (const step of changed) {
+      if (step.hidden) changed.delete(step);
+      else if (isCompleted(step) && !this.#doneSince.has(step)) this.#doneSince.set(step, this.#now());
+      else if (!isCompleted(step)) this.#doneSince.delete(step);
+    }
     if (this.#current && changed.has(this.#current)) this.#show(this.#current);
-    const completed = [...changed].filter(isCompleted).toSorted((a, b) => completedAt(a) - completedAt(b));
-    for (const step of completed) this.#show(step);
+    const settled = [...changed].filter((step) => this.#isSettled(step));
+    for (const step of settled.toSorted((a, b) => completedAt(a) - completedAt(b))) this.#show(step);
     const next = this.#nextTurn();
     if (next) this.#show(next);
-    if (this.#current?.log.open && this.#trace.elapsedMs(this.#current) - this.#current.log.open.atMs > openLineMs) {
-      this.#current.log.closeOpen();
-      this.#show(this.#current);
-    }
+    const open = this.#current?.log.open;
+    if (!this.#current || !open || this.#trace.elapsedMs(this.#current) - open.atMs <= openLineMs) return;
+    this.#current.log.closeOpen();
+    this.#show(this.#current);
   }
 
-  /** Another running step that may print now. */
+  /** Whether a step has completed and will hardly begin again. */
+  #isSettled(step: Step): boolean {
+    if (!isCompleted(step)) return false;
+    if (this.#ending || step.cached || step.error) return true;
+    return this.#now() - (this.#doneSince.get(step) ?? this.#now()) >= settleMs;
+  }
+
+  /** Another running step that may print now: the one with the most to say. */
   #nextTurn(): Step | undefined {
-    const waiting = [...this.#trace.changed].toSorted((a, b) => b.log.waiting - a.log.waiting);
-    const [loudest] = waiting;
-    if (!this.#current || isCompleted(this.#current)) return waiting.find((s) => s.index > 0);
+    const [loudest] = [...this.#trace.changed]
+      .filter((step) => step.index > 0 && !isCompleted(step) && step !== this.#current)
+      .toSorted((a, b) => b.log.waiting - a.log.waiting);
+    if (!this.#current) {
+      // Its elders are printed first, once it is sure that they are done.
+      const elders = [...this.#doneSince.keys()].some(
+        (step) => step.index < (loudest?.index ?? 0) && !this.#ended.has(step),
+      );
+      return elders ? undefined : loudest;
+    }
     const overdue = this.#now() - this.#turnSince > turnMs || (loudest?.log.waiting ?? 0) > mostWaiting;
     return overdue ? loudest : undefined;
   }
@@ -100,12 +124,13 @@ export class PlainProgress implements Progress {
       const tail = this.#colours && shown.includes('\x1b') ? '\x1b[0m' : '';
       this.#stepLine(step, `${logSeconds(atMs)} ${shown}${tail}`.trimEnd());
     }
-    if (isCompleted(step)) this.#finish(step);
+    if (this.#isSettled(step)) this.#finish(step);
+    else if (isCompleted(step)) this.#trace.changed.add(step);
   }
 
   #turnTo(step: Step): void {
     if (this.#current === step) return;
-    if (this.#current) this.#line(`#${this.#current.index} ...`);
+    if (this.#current) this.#line(`#${this.#numberOf(this.#current)} ...`);
     if (!this.#first) this.#line('');
     this.#first = false;
     this.#current = step;
@@ -143,7 +168,14 @@ export class PlainProgress implements Progress {
   }
 
   #stepLine(step: Step, text: string): void {
-    this.#line(`#${step.index} ${text}`);
+    this.#line(`#${this.#numberOf(step)} ${text}`);
+  }
+
+  /** Steps are numbered as they are printed. */
+  #numberOf(step: Step): number {
+    const number = this.#numbers.get(step) ?? this.#numbers.size + 1;
+    this.#numbers.set(step, number);
+    return number;
   }
 
   #line(text: string): void {
