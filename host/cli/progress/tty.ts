@@ -118,7 +118,9 @@ export class TtyProgress implements Progress {
   #live(): ScreenLine[] {
     const options = this.#options;
     const running = this.#active.filter((step) => !isCompleted(step));
-    const rows = Math.max(1, this.#screen.rows - 2);
+    // The line of totals and the cursor's own row are taken.
+    const rows = this.#screen.rows - 2;
+    if (rows < 1) return [this.#totals()];
     const shown = running.length > rows ? running.slice(0, rows - 1) : running;
     const done = this.#completed().slice(-Math.max(0, rows - shown.length) || this.#active.length);
     const room = rows - shown.length;
