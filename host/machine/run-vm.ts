@@ -18,6 +18,8 @@ import { connectWhenListening } from './vsock-connect.ts';
 
 /** Milliseconds a relayed connection waits for a guest that does not listen just now. */
 const relayLimitMs = 5_000;
+/** Lines of the VMM that are kept. */
+const keptLines = 10;
 /** Milliseconds for killed processes to be gone. */
 const killLimitMs = 30_000;
 
@@ -27,6 +29,8 @@ interface Life {
   file: VmStateFile;
   log: (line: string) => void;
   console: ConsoleLog;
+  /** The last lines of the VMM and its helpers. */
+  vmmTail: string[];
   /** Fires when the VM is to be stopped. */
   stop: AbortSignal;
 }
@@ -42,7 +46,7 @@ export async function runVm(
   stop: AbortSignal,
 ): Promise<void> {
   const console = new ConsoleLog(file.state.consoleLog);
-  const life: Life = { request, file, log, console, stop };
+  const life: Life = { request, file, log, console, stop, vmmTail: [] };
   let volumes: Volumes | undefined;
   let facts: Partial<EndFacts> = {};
   try {
@@ -62,7 +66,8 @@ export async function runVm(
   console.close();
   const verdict = judgeEnd({
     ...{ scope: request.scope, wasReady: file.state.bootMs !== undefined },
-    ...{ exit: undefined, stopped: undefined, error: undefined, said: console.end, tail: console.tail() },
+    ...{ exit: undefined, stopped: undefined, error: undefined, said: console.end },
+    ...{ tail: console.tail(), vmmTail: life.vmmTail },
     ...facts,
   });
   log(`${verdict.phase}: ${verdict.endReason}`);
@@ -82,7 +87,10 @@ async function runMachine(life: Life, volumes: Volumes): Promise<Partial<EndFact
       ...{ memoryBytes: request.memoryBytes, cpus: request.cpus, artefacts: readArtefacts() },
       env: { ...machineEnv(process.env), [ownerEnv]: request.dir },
       onConsole: (chunk) => console.write(chunk),
-      onLog: log,
+      onLog(line) {
+        log(line);
+        life.vmmTail.splice(0, life.vmmTail.length, ...life.vmmTail.slice(1 - keptLines), line);
+      },
     },
     stop,
   );

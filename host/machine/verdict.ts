@@ -16,6 +16,8 @@ export interface EndFacts {
   said: ConsoleEnd | undefined;
   /** The console's last lines. */
   tail: string[];
+  /** The last lines of the VMM and its helpers. */
+  vmmTail: string[];
   /** What the monitor found wrong first. */
   error: BuildvisorError | undefined;
   /** Why and by which means the monitor ended it, if it did. */
@@ -30,7 +32,7 @@ export interface JudgedEnd {
 }
 
 /** Lines of console in an error. */
-const shownLines = 15;
+const maxShownLines = 15;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the console may hold terminal sequences
 const controls = /\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]/g;
 
@@ -46,20 +48,30 @@ export function judgeEnd(facts: EndFacts): JudgedEnd {
   return failed(new BuildvisorError('VM_FAILED', `The VM of ${scope} ${when} (${how})`), facts);
 }
 
-/** An error as it is kept, with the console's last lines unless the guest itself has named the cause. */
-function failed(error: BuildvisorError, { tail, scope, said }: EndFacts): JudgedEnd {
+/** An error as it is kept; with the console's last lines unless the guest itself has named the cause. */
+function failed(error: BuildvisorError, { tail, vmmTail, scope, said }: EndFacts): JudgedEnd {
   const named = said !== undefined && !['OK', 'AGENT_FAILED', 'INTERNAL'].includes(said.code);
-  const lines = tail
-    .map((line) => line.replace(controls, '').trimEnd())
-    .filter((line) => line !== '')
-    .slice(-shownLines);
-  const shown = lines.map((line) => `\n  ${line}`).join('');
-  const console = named || shown === '' ? '' : `\nThe console's last lines:${shown}`;
+  const shown = named
+    ? ''
+    : shownLines("The console's last lines", fromPanic(tail)) || shownLines('The VMM said', vmmTail);
   const stored: StoredError = {
     code: error.code,
-    message: `${error.message}${console}`,
+    message: `${error.message}${shown}`,
     hint: error.hint ?? `See \`buildvisor logs ${scope}\`.`,
     facts: error.facts,
   };
   return { phase: 'failed', endReason: error.code, error: stored };
+}
+
+/** A kernel that panics says why first and then prints much more. */
+function fromPanic(lines: string[]): string[] {
+  const at = lines.findIndex((line) => line.includes('Kernel panic'));
+  return at === -1 ? lines : lines.slice(at, at + maxShownLines);
+}
+
+function shownLines(title: string, lines: string[]): string {
+  const clean = lines.map((line) => line.replace(controls, '').trimEnd()).filter((line) => line !== '');
+  if (clean.length === 0) return '';
+  const last = clean.slice(-maxShownLines).map((line) => `\n  ${line}`);
+  return `\n${title}:${last.join('')}`;
 }

@@ -4,7 +4,14 @@ import { parseScope } from '../../../common/scope.ts';
 import { type EndFacts, judgeEnd } from '../../../host/machine/verdict.ts';
 
 const facts: EndFacts = {
-  ...{ scope: parseScope('a/b'), wasReady: true, exit: { code: 0, signal: undefined }, said: undefined, tail: [] },
+  ...{
+    scope: parseScope('a/b'),
+    wasReady: true,
+    exit: { code: 0, signal: undefined },
+    said: undefined,
+    tail: [],
+    vmmTail: [],
+  },
   ...{ error: undefined, stopped: undefined },
 };
 
@@ -30,6 +37,22 @@ test('a machine that ends without a word failed, and its console is in the error
   expect(verdict.error?.message).toMatch(/before it was ready \(SIGKILL\)/);
   expect(verdict.error?.message).toContain("The console's last lines:\n  panic: no init\n  Rebooting");
   expect(verdict.error?.hint).toContain('buildvisor logs a/b');
+});
+
+test('a panic is shown from where it says why', () => {
+  const tail = [
+    'before',
+    '[1.0] Kernel panic - not syncing: no init',
+    ...Array.from({ length: 30 }, (_, n) => `trace ${n}`),
+  ];
+  const message = judgeEnd({ ...facts, tail }).error?.message ?? '';
+  expect(message).toContain('lines:\n  [1.0] Kernel panic - not syncing: no init\n  trace 0\n');
+  expect(message.split('\n').length).toBe(17);
+});
+
+test('a VMM that does not get as far as a console is heard itself', () => {
+  const vmmTail = ['qemu: cannot open /dev/x'];
+  expect(judgeEnd({ ...facts, vmmTail }).error?.message).toContain('The VMM said:\n  qemu: cannot open /dev/x');
 });
 
 test('the first cause wins over how it then ended', () => {
