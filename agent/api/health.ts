@@ -1,10 +1,5 @@
-import {
-  type ServerUnaryCall,
-  type ServerWritableStream,
-  type sendUnaryData,
-  status,
-  type UntypedServiceImplementation,
-} from '@grpc/grpc-js';
+import { type ServerUnaryCall, type sendUnaryData, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { Handlers } from './calls.ts';
 import type { StateBoard } from './state.ts';
 
 /** grpc/health/v1/health.proto, HealthCheckResponse.ServingStatus. */
@@ -20,7 +15,11 @@ interface Response {
  * `grpc.health.v1.Health`: the machine as a whole (the empty name) and `buildvisor.v1.Builds` serve when it is ready, the
  * other services as soon as they answer.
  */
-export function healthHandlers(state: StateBoard, services: readonly string[]): UntypedServiceImplementation {
+export function healthHandlers(
+  handlers: Handlers,
+  state: StateBoard,
+  services: readonly string[],
+): UntypedServiceImplementation {
   const servingOf = (service: string): Serving => {
     if (service !== '' && !services.includes(service)) return 'SERVICE_UNKNOWN';
     const needsReady = service === '' || service === 'buildvisor.v1.Builds';
@@ -37,24 +36,13 @@ export function healthHandlers(state: StateBoard, services: readonly string[]): 
         statuses: Object.fromEntries(['', ...services].map((name) => [name, { status: servingOf(name) }])),
       });
     },
-    Watch(call: ServerWritableStream<Request, Response>) {
-      void watch(call, state, servingOf);
-    },
+    Watch: handlers.stream<Request, Response>(async ({ service }, send, { signal }) => {
+      let last: Serving | undefined;
+      for await (const _ of state.watch(signal)) {
+        const serving = servingOf(service);
+        if (serving !== last) await send({ status: serving });
+        last = serving;
+      }
+    }),
   };
-}
-
-async function watch(
-  call: ServerWritableStream<Request, Response>,
-  state: StateBoard,
-  servingOf: (service: string) => Serving,
-): Promise<void> {
-  const gone = new AbortController();
-  call.on('cancelled', () => gone.abort());
-  let last: Serving | undefined;
-  for await (const _ of state.watch(gone.signal)) {
-    const serving = servingOf(call.request.service);
-    if (serving !== last) call.write({ status: serving });
-    last = serving;
-  }
-  call.end();
 }

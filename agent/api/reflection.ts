@@ -1,29 +1,28 @@
-import type { ServerDuplexStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import type { ReflectionV1Implementation } from '@grpc/reflection/build/src/implementations/reflection-v1.js';
+import type { Handlers } from './calls.ts';
 
 /** The messages of v1 and v1alpha are alike. */
 type Answerer = Pick<ReflectionV1Implementation, 'handleServerReflectionRequest'>;
-type Call = ServerDuplexStream<Parameters<Answerer['handleServerReflectionRequest']>[0], object>;
+type Request = Parameters<Answerer['handleServerReflectionRequest']>[0];
 
 /**
  * gRPC's server reflection, for grpcurl and the like. What it answers with is worked out at the first call: few machines ever
  * get one.
  */
-export function reflectionHandlers(definitions: () => PackageDefinition): UntypedServiceImplementation {
+export function reflectionHandlers(
+  handlers: Handlers,
+  definitions: () => PackageDefinition,
+): UntypedServiceImplementation {
   let answerer: Promise<Answerer> | undefined;
   return {
-    ServerReflectionInfo(call: Call) {
+    ServerReflectionInfo: handlers.duplex<Request, object>(async (requests, send) => {
       answerer ??= load(definitions());
-      answerRequests(call, answerer).catch((error: unknown) => call.emit('error', error));
-    },
+      const reflection = await answerer;
+      for await (const request of requests) await send(reflection.handleServerReflectionRequest(request));
+    }),
   };
-}
-
-async function answerRequests(call: Call, answerer: Promise<Answerer>): Promise<void> {
-  const reflection = await answerer;
-  for await (const request of call) call.write(reflection.handleServerReflectionRequest(request));
-  call.end();
 }
 
 async function load(definitions: PackageDefinition): Promise<Answerer> {

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
@@ -49,8 +48,11 @@ export function createApi({ machine, builds, shell, log }: ApiOptions): Api {
   server.addService(withRawEvents(services.Builds.service), buildsHandlers(handlers, builds));
   server.addService(services.Shell.service, shellHandlers(handlers, shell));
   const names = ['buildvisor.v1.Machine', 'buildvisor.v1.Builds', 'buildvisor.v1.Shell'];
-  server.addService(standard('grpc.health.v1.Health'), healthHandlers(machine.state, names));
-  const reflection = reflectionHandlers(() => ({ ...packageDefinition('buildvisor'), ...packageDefinition('grpc') }));
+  server.addService(standard('grpc.health.v1.Health'), healthHandlers(handlers, machine.state, names));
+  const reflection = reflectionHandlers(handlers, () => ({
+    ...packageDefinition('buildvisor'),
+    ...packageDefinition('grpc'),
+  }));
   for (const version of ['v1', 'v1alpha'])
     server.addService(standard(`grpc.reflection.${version}.ServerReflection`), reflection);
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -59,16 +61,22 @@ export function createApi({ machine, builds, shell, log }: ApiOptions): Api {
     accept(connection) {
       connections.add(connection);
       connection.once('close', () => connections.delete(connection));
+      // A client that is gone: its calls were told by their own streams.
+      connection.on('error', (error) => log.debug({ err: error }, 'connection to the API failed'));
       injector.injectConnection(connection);
     },
     async close() {
       machine.state.end();
       injector.drain(closeLimitMs);
-      const gone = Promise.all([...connections].map((connection) => once(connection, 'close')));
+      const gone = Promise.all([...connections].map(untilClosed));
       await Promise.race([gone, sleep(closeLimitMs, undefined, { ref: false })]);
       server.forceShutdown();
     },
   };
+}
+
+function untilClosed(connection: Duplex): Promise<void> {
+  return new Promise((resolve) => connection.once('close', resolve));
 }
 
 /** Events lie in the journal in their serialised form and go out as they are. */

@@ -38,11 +38,11 @@ export function readDetails(status: Buffer | undefined): SolveDetails {
 function readDetail(any: Buffer, details: SolveDetails): void {
   const type = readString(any, 1);
   if (exitType.test(type)) {
-    const { Code } = JSON.parse(readString(any, 2)) as { Code?: number };
-    details.exitCode ??= Number(Code ?? 0);
+    const message = JSON.parse(readString(any, 2)) as { Code?: number } | null;
+    details.exitCode ??= message?.Code;
   } else if (vertexType.test(type)) {
-    const { digest } = JSON.parse(readString(any, 2)) as { digest?: string };
-    details.vertex ??= digest;
+    const message = JSON.parse(readString(any, 2)) as { digest?: string } | null;
+    details.vertex ??= message?.digest;
   }
 }
 

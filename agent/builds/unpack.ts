@@ -28,7 +28,7 @@ export interface Unpacked {
  * of it: names with `..` and absolute ones are refused, and so is what would be written through a link. Links themselves may
  * point anywhere, as in any image; nothing here or in BuildKit follows them out of the context. Owners are not kept:
  * BuildKit takes a client's files as root's.
- * @throws BuildvisorError `CONTEXT_INVALID`, `CONTEXT_TOO_LARGE`, `ABORTED`; the system's errors as they are.
+ * @throws BuildvisorError `CONTEXT_INVALID`, `CONTEXT_TOO_LARGE`; the signal's reason; the system's errors as they are.
  */
 export async function unpackContext(
   stream: AsyncIterable<Buffer>,
@@ -41,8 +41,12 @@ export async function unpackContext(
   const most = limits.bytes * 1.1 + 64 * 1024 ** 2;
   const incoming: Meter = { bytes: 0, most, limit: limits.bytes, signal };
   const plain = metered(decompress(metered(stream, incoming)), { ...incoming });
-  for await (const entry of readTar(plain)) await unpacking.add(entry);
-  await unpacking.setFolderTimes();
+  try {
+    for await (const entry of readTar(plain)) await unpacking.add(entry);
+    await unpacking.setFolderTimes();
+  } catch (error) {
+    throw hasErrno(error, 'ENOSPC') ? noSpace(unpacking.bytes, error) : error;
+  }
   return { received: incoming.bytes, bytes: unpacking.bytes, entries: unpacking.entries };
 }
 
@@ -207,5 +211,13 @@ function tooLarge(what: 'bytes' | 'entries', limit: number): BuildvisorError {
   return new BuildvisorError('CONTEXT_TOO_LARGE', `The context has more than ${limit} ${what}`, {
     facts: { what, limit },
     hint: 'Leave out what the build does not need (.dockerignore), or raise limits.context in the config.',
+  });
+}
+
+function noSpace(bytes: number, cause: unknown): BuildvisorError {
+  return new BuildvisorError('CONTEXT_TOO_LARGE', 'The scratch volume has no room left for the context', {
+    cause,
+    facts: { what: 'disk', bytes },
+    hint: 'Start the machine with a larger scratch volume.',
   });
 }

@@ -3,7 +3,10 @@ import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFile
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { credentials, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { packageDefinition } from '../../common/descriptors.ts';
+import { hasErrno } from '../../common/errors.ts';
 import type { BuildSpec } from '../../common/generated/types/buildvisor/v1/BuildSpec.ts';
 import { decodeStatus } from '../../common/status-decode.ts';
 import { pollUntil } from '../../common/wait.ts';
@@ -78,8 +81,9 @@ function pidsOf(command: string): string[] {
       return (
         /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim() === command
       );
-    } catch {
-      return false;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ESRCH')) return false;
+      throw error;
     }
   });
 }
@@ -278,6 +282,29 @@ test('a shell, on pipes and on a terminal', async () => {
   const nothing = machine.api.shell({ command: ['/no/such/program'] });
   for await (const _ of nothing.output) throw new Error('no output was expected');
   expect(await nothing.exit).toMatchObject({ code: 127 });
+});
+
+test('health and reflection, from the bundle', async () => {
+  const { grpc } = loadPackageDefinition(packageDefinition('grpc')) as unknown as {
+    grpc: {
+      health: { v1: { Health: ServiceClientConstructor } };
+      reflection: { v1: { ServerReflection: ServiceClientConstructor } };
+    };
+  };
+  const target = `unix:${join(machine.runDir, 'api.sock')}`;
+  const health = new grpc.health.v1.Health(target, credentials.createInsecure());
+  const reflection = new grpc.reflection.v1.ServerReflection(target, credentials.createInsecure());
+  const answer = await new Promise((resolve, reject) =>
+    health.check?.({ service: '' }, (error: Error | null, value: unknown) => (error ? reject(error) : resolve(value))),
+  );
+  expect(answer).toEqual({ status: 'SERVING' });
+  const call = reflection.serverReflectionInfo?.();
+  call.write({ listServices: '' });
+  call.end();
+  for await (const { listServicesResponse } of call)
+    expect(JSON.stringify(listServicesResponse)).toContain('buildvisor.v1.Builds');
+  health.close();
+  reflection.close();
 });
 
 test('only its user reaches its sockets', () => {
