@@ -12,6 +12,7 @@ import { prepareImage } from './setup/image.ts';
 import { preparePackages } from './setup/machine-packages.ts';
 import { dist, nodeBinary, repo } from './setup/paths.ts';
 import { prepareQemu, prepareVhostDeviceVsock } from './setup/qemu.ts';
+import { prepareRegistry } from './setup/registry.ts';
 import { step } from './setup/step.ts';
 import { prepareTools } from './setup/tools.ts';
 
@@ -20,6 +21,7 @@ process.umask(0o022);
 await step('packages', preparePackages);
 const qemu = await step('QEMU', prepareQemu);
 const vhostDeviceVsock = await step('vhost-device-vsock', prepareVhostDeviceVsock);
+const registry = await step('registry for tests', prepareRegistry);
 const tools = await step('BuildKit tools', prepareTools);
 await step('descriptors', () => execa(process.execPath, ['scripts/generate.ts'], { cwd: repo, stdio: 'inherit' }));
 const agentDir = await step('agent bundle', prepareAgent);
@@ -28,7 +30,7 @@ const base = await step('guest packages', prepareBaseTree);
 const image = await step('guest image', () => prepareImage({ base, tools, agent: agentDir }));
 
 await mkdir(dist, { recursive: true });
-const index = { tools, qemu, vhostDeviceVsock, ...image, agentDir, node: nodeBinary };
+const index = { tools, qemu, vhostDeviceVsock, ...image, agentDir, registry, node: nodeBinary };
 const file = join(dist, 'artefacts.json');
 await writeFile(`${file}.new`, `${JSON.stringify(index, undefined, 2)}\n`);
 await rename(`${file}.new`, file);

@@ -24,6 +24,8 @@ export interface Artefacts {
   /** Folder with init.js and agent.js, for the `process` driver. */
   agentDir: string;
   node: string;
+  /** A registry, for tests only. */
+  registry: string;
 }
 
 /** Path of the artefacts' index: `$BUILDVISOR_ARTEFACTS`, else `dist/artefacts.json` of the checkout this code is in. */
