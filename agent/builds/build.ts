@@ -27,7 +27,7 @@ export class Build {
   contextBytes = 0;
   outputBytes = 0;
   readonly #ended = Promise.withResolvers<void>();
-  readonly #steps = new StepCounter();
+  #steps = new StepCounter();
   readonly #calledOff = new AbortController();
   #solveStartedAtMs: number | undefined;
   #outcome: SolveOutcome | undefined;
@@ -107,6 +107,9 @@ export class Build {
     this.state = stateOf(failure);
     this.result = this.#makeResult(failure);
     this.journal.append({ result: this.result });
+    // A build is remembered for long; what it took to get here is not.
+    this.#steps = new StepCounter();
+    this.#outcome = undefined;
     this.#ended.resolve();
   }
 

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { unlink } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { execa } from 'execa';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 
@@ -67,9 +66,8 @@ export interface Door {
   close(): Promise<void>;
 }
 
-/** Opens a Unix socket below `dir` whose connections go to `onConnection`; only our own user can reach it. */
-export async function openDoor(dir: string, name: string, onConnection: (socket: Socket) => void): Promise<Door> {
-  const path = join(dir, `${name}.sock`);
+/** Opens a Unix socket whose connections go to `onConnection`. Its folder is our own user's alone. */
+export async function openDoor(path: string, onConnection: (socket: Socket) => void): Promise<Door> {
   await unlinkIfThere(path);
   const server: Server = createServer(onConnection);
   server.listen(path);

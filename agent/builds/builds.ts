@@ -1,17 +1,15 @@
-import { lstat, mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
-import { BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
-import type { GateRecorder, Origin, SolveOutcome, SolveStart } from '../gate/recorder.ts';
+import type { GateRecorder, SolveOutcome, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
-import { buildctlArguments } from './arguments.ts';
 import type { Build } from './build.ts';
-import { openDoor, runBuildctl } from './buildctl.ts';
 import type { Idle } from './idle.ts';
+import { receiveContext } from './receive.ts';
+import { type BuildsGate, solve } from './solve.ts';
 import type { BuildSpec } from './spec.ts';
 import { BuildStore } from './store.ts';
-import { unpackContext } from './unpack.ts';
 
 /** What {@link Builds} needs. */
 export interface BuildsOptions {
@@ -29,12 +27,6 @@ export interface BuildsOptions {
   onChange: () => void;
 }
 
-/** The part of the gate that builds use. */
-export interface BuildsGate {
-  accept(connection: Duplex, origin?: Origin): void;
-  cancel(ref: string): Promise<boolean>;
-}
-
 /** What a build takes in and gives out besides its spec. */
 export interface BuildStreams {
   /** The context, a tar. */
@@ -45,8 +37,6 @@ export interface BuildStreams {
 
 /** How long a cancelled build may take to be gone. */
 const cancelLimitMs = 30_000;
-/** How long the gate's word on a solve may come after buildctl is gone. */
-const outcomeLimitMs = 15_000;
 
 /** All builds of this VM: starts those of our API, records those of the gate, cancels both. */
 export class Builds implements GateRecorder {
@@ -182,7 +172,11 @@ export class Builds implements GateRecorder {
     log.info({ build: build.id, route: 'api', output: spec.output }, 'build started');
     let error: BuildvisorError | undefined;
     try {
-      await this.#receive(build, spec, streams.context, context);
+      await receiveContext(build, spec, {
+        stream: streams.context,
+        dir: context,
+        maxBytes: this.#options.contextBytes,
+      });
       await this.#solve(build, spec, context, streams.onOutput);
     } catch (thrown) {
       error = toBuildvisorError(thrown);
@@ -195,50 +189,21 @@ export class Builds implements GateRecorder {
     );
   }
 
-  async #receive(build: Build, spec: BuildSpec, stream: AsyncIterable<Buffer>, context: string): Promise<void> {
-    await mkdir(context, { mode: 0o700 });
-    const { received } = await unpackContext(stream, context, { bytes: this.#options.contextBytes }, build.signal);
-    build.contextBytes = received;
-    await checkDockerfile(context, spec);
-  }
-
   async #solve(build: Build, spec: BuildSpec, context: string, onOutput: BuildStreams['onOutput']): Promise<void> {
-    const { buildctl, runDir, scratchDir } = this.#options;
-    const door = await openDoor(join(runDir, 'builds'), String(++this.#doors), (socket) => {
-      this.#gate?.accept(socket, { build: build.id });
+    const { buildctl, runDir, scratchDir, log } = this.#options;
+    const gate = this.#gate;
+    if (gate === undefined) throw new BuildvisorError('NOT_READY', 'There is no way to BuildKit yet');
+    const socket = join(runDir, 'builds', `${++this.#doors}.sock`);
+    await solve(build, {
+      program: buildctl,
+      spec,
+      context,
+      socket,
+      home: join(scratchDir, 'home'),
+      gate,
+      onOutput,
+      log,
     });
-    try {
-      const { exitCode, words } = await runBuildctl({
-        program: buildctl,
-        arguments: buildctlArguments(spec, context, door.path),
-        home: join(scratchDir, 'home'),
-        signal: build.signal,
-        onOutput: async (chunk) => {
-          build.outputBytes += chunk.length;
-          await onOutput(chunk);
-        },
-      });
-      if (exitCode !== 0) build.signal.throwIfAborted();
-      if (!build.solving) throw notSolved(exitCode, words);
-      const outcome = await withLimit(
-        { limitMs: outcomeLimitMs, what: `the result of build ${build.id}` },
-        () => build.solved,
-      );
-      if (outcome.code === 0 && exitCode !== 0) throw notSolved(exitCode, words);
-    } finally {
-      // The step's processes may outlive buildctl; a build that has ended has none.
-      if (build.solving) await this.#settle(build);
-      await door.close();
-    }
-  }
-
-  async #settle(build: Build): Promise<void> {
-    try {
-      await this.#gate?.cancel(build.ref);
-      await withLimit({ limitMs: outcomeLimitMs, what: `build ${build.id} to be gone` }, () => build.solved);
-    } catch (err) {
-      this.#options.log.warn({ build: build.id, err }, 'the end of the solve was not seen');
-    }
   }
 
   async #writeHead(build: Build): Promise<void> {
@@ -263,32 +228,6 @@ export class Builds implements GateRecorder {
   }
 }
 
-/** BuildKit takes `dockerfile` where there is no `Dockerfile`, unless a name was given (dockerui's config.go). */
-async function checkDockerfile(context: string, { dockerfile, dockerfileNamed }: BuildSpec): Promise<void> {
-  const names = dockerfileNamed ? [dockerfile] : [dockerfile, dockerfile.toLowerCase()];
-  for (const name of names) if (await isThere(context, name)) return;
-  throw new BuildvisorError('DOCKERFILE_MISSING', `The context has no ${dockerfile}`, {
-    facts: { dockerfile },
-    hint: 'Name the Dockerfile by its path inside the context.',
-  });
-}
-
-/** Whether something has that name; no link on the way is followed, as BuildKit resolves them within the context. */
-async function isThere(context: string, path: string): Promise<boolean> {
-  let at = context;
-  for (const part of path.split('/')) {
-    at = join(at, part);
-    try {
-      const found = await lstat(at);
-      if (found.isSymbolicLink()) return true;
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
-      throw error;
-    }
-  }
-  return true;
-}
-
 function cancelled(): BuildvisorError {
   return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled');
 }
@@ -296,12 +235,5 @@ function cancelled(): BuildvisorError {
 function stopped(): BuildvisorError {
   return new BuildvisorError('BUILD_INTERRUPTED', 'The machine stopped in the middle of the build', {
     retryable: true,
-  });
-}
-
-function notSolved(exitCode: number | undefined, words: string): BuildvisorError {
-  const said = words.trim().split('\n').at(-1) ?? '';
-  return new BuildvisorError('BUILD_FAILED', said === '' ? 'buildctl ended without a build' : said, {
-    facts: { exitCode: exitCode ?? -1 },
   });
 }

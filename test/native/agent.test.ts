@@ -74,18 +74,19 @@ function resultOf(events: BuildEvent[]): NonNullable<BuildEvent['result']> {
   return last.result;
 }
 
-/** Host's pids of processes whose command line is exactly this; the machine's are visible from here. */
+/** The command line of a process; empty when it has gone. */
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim();
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ESRCH')) return '';
+    throw error;
+  }
+}
+
+/** Pids, as they are here, of processes whose command line is exactly this; the machine's are visible from here. */
 function pidsOf(command: string): string[] {
-  return readdirSync('/proc').filter((pid) => {
-    try {
-      return (
-        /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim() === command
-      );
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ESRCH')) return false;
-      throw error;
-    }
-  });
+  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && commandOf(pid) === command);
 }
 
 const untilRuns = (command: string): Promise<true> =>
@@ -315,6 +316,30 @@ test('only its user reaches its sockets', () => {
     join(machine.runDir, 'buildkit.sock'),
   ]);
   expect(modes.toString()).toBe('600\n600\n');
+});
+
+test('when buildkitd dies, its builds are interrupted, it is started again and builds pass', async () => {
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7006\n` });
+  const running = build(folder, { id: 'orphaned' });
+  await untilRuns('/bin/busybox sleep 7006');
+  const phases: string[] = [];
+  const watching = (async () => {
+    for await (const { phase } of machine.api.watchState()) {
+      phases.push(phase);
+      if (phase === 'READY' && phases.includes('BOOTING')) return;
+    }
+  })();
+  const toml = join(machine.runDir, 'buildkitd.toml');
+  const daemon = readdirSync('/proc').find((pid) => {
+    return /^\d+$/.test(pid) && commandOf(pid).includes(`buildkitd --config ${toml}`);
+  });
+  process.kill(Number(daemon), 'SIGKILL');
+  expect(resultOf(await running).error?.error).toMatchObject({ code: 'BUILD_INTERRUPTED', retryable: true });
+  expect((await machine.api.get('orphaned')).state).toBe('INTERRUPTED');
+  await watching;
+  expect(pidsOf('/bin/busybox sleep 7006')).toEqual([]);
+  expect((await machine.api.info()).buildkitdRestarts).toBe(1);
+  expect(resultOf(await build(context({ Dockerfile: `${fromBusybox}RUN echo image\n` }))).error).toBeNull();
 });
 
 test('when the agent dies, the next one takes over: builds are told as interrupted, the cache is kept', async () => {

@@ -19,6 +19,7 @@ import { type Api, createApi } from '../../../agent/api/server.ts';
 import { StateBoard } from '../../../agent/api/state.ts';
 import { Builds } from '../../../agent/builds/builds.ts';
 import { Idle } from '../../../agent/builds/idle.ts';
+import { Gate } from '../../../agent/gate/gate.ts';
 import { openLog } from '../../../agent/log.ts';
 import { sliceWrites } from '../../../agent/sys/slices.ts';
 import { buildvisorServices, packageDefinition } from '../../../common/descriptors.ts';
@@ -69,6 +70,7 @@ beforeEach(async () => {
     },
     onChange: () => undefined,
   });
+  builds.attach(new Gate({ upstream: join(dir, 'nobody.sock'), recorder: builds, log }));
   api = createApi({
     machine: { state, facts: () => facts, shutdown: (reason) => stops.push(reason) },
     builds: () => ({ builds, state, rules: { scope: parseScope('acme/app/main'), entitlements: [] } }),
