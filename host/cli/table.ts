@@ -1,3 +1,4 @@
+import { formatDuration } from '../../common/units.ts';
 import { cutText, textWidth } from './progress/text.ts';
 
 /** How a column is set. */
@@ -33,4 +34,10 @@ export function formatFields(fields: readonly (readonly [string, string | undefi
   const present = fields.filter((field): field is [string, string] => field[1] !== undefined);
   const width = Math.max(0, ...present.map(([name]) => textWidth(name)));
   return present.map(([name, value]) => `${indent}${name}${' '.repeat(width - textWidth(name))}   ${value}`);
+}
+
+/** A length of time in one or two parts, days from two of them on: `12.4s`, `3m12s`, `30h05m`, `60d`. */
+export function formatAge(ms: number): string {
+  const days = Math.floor(ms / 86_400_000);
+  return days < 2 ? formatDuration(ms) : `${days}d`;
 }

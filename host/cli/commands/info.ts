@@ -3,7 +3,7 @@ import type { Scope } from '../../../common/scope.ts';
 import { formatBytes, formatDuration } from '../../../common/units.ts';
 import type { Info } from '../../client/types.ts';
 import { find, list, type Machine } from '../../machine/machines.ts';
-import { formatFields, formatTable } from '../table.ts';
+import { formatAge, formatFields, formatTable } from '../table.ts';
 import { terminalWidth } from './ls.ts';
 
 /** `buildvisor info SCOPE`: what the VM says of itself. */
@@ -50,7 +50,7 @@ export function infoLines(info: Info, machine: Machine): string[] {
       'machine',
       `${info.cpus} CPUs, ${formatBytes(info.memoryBytes)}, ${machine.state.description || machine.state.driver}`,
     ],
-    ['idle timeout', info.idleTimeoutMs > 0 ? formatDuration(info.idleTimeoutMs) : 'never'],
+    ['idle timeout', info.idleTimeoutMs > 0 ? formatAge(info.idleTimeoutMs) : 'never'],
     ['platforms', worker?.platforms.join(' ') || undefined],
     ['buildkitd restarts', info.buildkitdRestarts > 0 ? String(info.buildkitdRestarts) : undefined],
     ['buildkit socket', machine.buildkitSocket],
@@ -114,7 +114,7 @@ function gcRow(policy: Info['gcPolicies'][number], index: number): string[] {
   const bytes = (value: number): string => (value > 0 ? formatBytes(value) : '-');
   return [
     `${index + 1}${policy.all ? ' (all)' : ''}`,
-    policy.keepDurationMs > 0 ? formatDuration(policy.keepDurationMs) : '-',
+    policy.keepDurationMs > 0 ? formatAge(policy.keepDurationMs) : '-',
     bytes(policy.reservedBytes),
     bytes(policy.maxUsedBytes),
     bytes(policy.minFreeBytes),

@@ -1,6 +1,6 @@
 import { formatBytes, formatDuration } from '../../../common/units.ts';
 import { type KnownMachine, list } from '../../machine/machines.ts';
-import { formatTable } from '../table.ts';
+import { formatAge, formatTable } from '../table.ts';
 
 /** `buildvisor ls`: every scope, its VM's state and its cache volume's size. */
 export function listMachines(flags: { json?: boolean; quiet?: boolean }): void {
@@ -31,7 +31,7 @@ function rowOf({ scope, live, state, cache }: KnownMachine): string[] {
   return [
     scope,
     stateWord(live, state),
-    since === undefined ? '-' : formatDuration(Math.max(0, Date.now() - since)),
+    since === undefined ? '-' : formatAge(Math.max(0, Date.now() - since)),
     live && state?.bootMs !== undefined ? formatDuration(state.bootMs) : '-',
     live && state ? formatBytes(state.memoryBytes) : '-',
     cache ? `${formatBytes(cache.usedBytes)} / ${formatBytes(cache.sizeBytes)}` : '-',
