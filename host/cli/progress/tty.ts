@@ -31,9 +31,18 @@ export class TtyProgress implements Progress {
   #known = 0;
   #drawnAt = Number.NEGATIVE_INFINITY;
   #ended = false;
+  #stopped = false;
   readonly #onResize = (): void => this.#draw();
-  readonly #onContinue = (): void => {
+  /** Ctrl-Z: the shell gets its cursor back before the program stops. */
+  readonly #onStop = (): void => {
+    this.#screen.restore();
     this.#screen.forget();
+    this.#stopped = true;
+    process.kill(process.pid, 'SIGSTOP');
+  };
+  readonly #onContinue = (): void => {
+    if (!this.#stopped) this.#screen.forget();
+    this.#stopped = false;
     this.#draw();
   };
 
@@ -44,6 +53,7 @@ export class TtyProgress implements Progress {
     this.#trace = new Trace({ keepLines: reportLines, freshLines: false, now: options.now });
     this.#screen = new Screen(options.out);
     process.on('SIGWINCH', this.#onResize);
+    process.on('SIGTSTP', this.#onStop);
     process.on('SIGCONT', this.#onContinue);
   }
 
@@ -58,6 +68,7 @@ export class TtyProgress implements Progress {
 
   end(ending: Ending): void {
     process.removeListener('SIGWINCH', this.#onResize);
+    process.removeListener('SIGTSTP', this.#onStop);
     process.removeListener('SIGCONT', this.#onContinue);
     this.#gather();
     this.#ended = true;
