@@ -9,6 +9,8 @@ import type { ApiClient, CallOptions } from './types.ts';
 
 /** Milliseconds for a call that answers once. */
 const defaultLimitMs = 10_000;
+/** Milliseconds for a cancel: the guest gives a build's processes 30 s to end. */
+const cancelLimitMs = 40_000;
 /** A status of a build with thousands of steps is a few MB. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
@@ -49,7 +51,11 @@ export function connectApi(socketPath: string): ApiClient {
       );
       return found;
     },
-    cancel: (id, options) => answer((done, deadline) => builds.cancel({ id }, metadata(), { deadline }, done), options),
+    cancel: (id, options) =>
+      answer((done, deadline) => builds.cancel({ id }, metadata(), { deadline }, done), {
+        limitMs: cancelLimitMs,
+        ...options,
+      }),
     shell: (options = {}) => openShell(() => shells.open(metadata()), options),
     close: () => machine.close(),
   };

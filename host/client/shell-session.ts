@@ -16,6 +16,11 @@ export function openShell(
   { command = [], terminal, signal }: ShellOptions,
 ): ShellSession {
   const call = start();
+  let failure: Error | undefined;
+  // A call may fail before anybody reads it; whoever does so later is told.
+  call.on('error', (error) => {
+    failure = error;
+  });
   const exit = Promise.withResolvers<ShellExit>();
   exit.promise.catch(() => undefined);
   const { columns = 80, rows = 24, term = '' } = terminal ?? {};
@@ -23,6 +28,7 @@ export function openShell(
   call.write({ open: { command, tty: terminal !== undefined, size, term } });
   async function* output(): ShellSession['output'] & AsyncGenerator {
     try {
+      if (failure) throw failure;
       for await (const message of readMessages(call, signal)) {
         if (message.exit) exit.resolve(message.exit);
         else if (message.stdout !== undefined && message.stdout !== null)

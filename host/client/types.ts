@@ -69,7 +69,7 @@ export interface ApiClient {
   ): AsyncIterable<BuildEvent>;
   get(id: string, options?: CallOptions): Promise<BuildRecord>;
   list(options?: CallOptions): Promise<BuildRecord[]>;
-  /** Answers when the cancellation has taken effect. */
+  /** Answers when the cancellation has taken effect; limit 40 s. */
   cancel(id: string, options?: CallOptions): Promise<BuildRecord>;
   shell(options?: ShellOptions): ShellSession;
   close(): void;

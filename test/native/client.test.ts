@@ -57,6 +57,19 @@ test('a build gives numbered events to its result, and is known afterwards', asy
   expect(seen.at(-1)?.result).toBeTruthy();
 });
 
+test('a shell that cannot be opened fails whoever reads it, and nobody else', async () => {
+  const nowhere = connectApi(join(machines.dir, 'nowhere.sock'));
+  try {
+    const shell = nowhere.shell({ command: ['true'] });
+    // Long enough for the call to have failed unread.
+    await sleepFor(200);
+    await expect(collect(shell.output)).rejects.toMatchObject({ code: 'VM_NOT_RUNNING' });
+    await expect(shell.exit).rejects.toMatchObject({ code: 'VM_NOT_RUNNING' });
+  } finally {
+    nowhere.close();
+  }
+});
+
 test("an error is the guest's own, with its code and facts", async () => {
   await expect(client.get('never')).rejects.toMatchObject({ name: 'BuildvisorError', code: 'BUILD_UNKNOWN' });
   const empty = collect(client.build({ id: 'one' }, Readable.from([])));
