@@ -27,7 +27,7 @@ await step('descriptors', () => execa(process.execPath, ['scripts/generate.ts'],
 const agentDir = await step('agent bundle', prepareAgent);
 await step('CLI bundle', bundleCli);
 const base = await step('guest packages', prepareBaseTree);
-const image = await step('guest image', () => prepareImage({ base, tools, agent: agentDir }));
+const image = await step('guest image', (say) => prepareImage({ base, tools, agent: agentDir }, say));
 
 await mkdir(dist, { recursive: true });
 const index = { tools, qemu, vhostDeviceVsock, ...image, agentDir, registry, node: nodeBinary };

@@ -12,6 +12,7 @@ import { artefact, contentOf } from './artefact.ts';
 import { takeKernel, takeModules } from './kernel.ts';
 import { readNameList } from './lists.ts';
 import { repo } from './paths.ts';
+import type { Say } from './step.ts';
 
 /** The guest's Debian. */
 const suites = ['trixie', 'trixie-updates', 'trixie-security'];
@@ -80,11 +81,15 @@ const links: Record<string, string> = {
 };
 
 /** A base tree: `tree/`, `vmlinuz`, `vmlinux`, `packages.json`. */
-export async function prepareBaseTree(): Promise<string> {
+export async function prepareBaseTree(say: Say): Promise<string> {
   const rootfs = join(repo, 'rootfs');
   const sources = [import.meta.filename, join(import.meta.dirname, 'kernel.ts')];
   const inputs = await contentOf(join(rootfs, 'packages.txt'), join(rootfs, 'modules.txt'), ...sources);
-  return artefact({ kind: 'base', inputs, build: makeBase });
+  const build = (into: string): Promise<void> => {
+    say('fetching and unpacking Debian packages and the kernel');
+    return makeBase(into);
+  };
+  return artefact({ kind: 'base', inputs, build });
 }
 
 async function makeBase(into: string): Promise<void> {

@@ -4,11 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { cp, link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { execa } from 'execa';
 import { artefact, contentOf, hashTree, prune } from './artefact.ts';
 import { makeCompileCache } from './compile-cache.ts';
 import { nodeBinary } from './paths.ts';
+import type { Say } from './step.ts';
 
 /** What an image is made of: folders of other artefacts. */
 export interface ImageParts {
@@ -42,15 +43,19 @@ const epoch = 1_767_225_600; // 2026-01-01T00:00:00Z
 const uuid = '6275696c-6476-4973-8f72-000000000001';
 
 /** Makes the image of these parts; keeps the last few, since each change of the agent makes one. */
-export async function prepareImage(parts: ImageParts): Promise<ImageArtefact> {
+export async function prepareImage(parts: ImageParts, say: Say): Promise<ImageArtefact> {
   const inputs = [
-    parts.base,
-    parts.tools,
+    basename(parts.base),
+    basename(parts.tools),
     ...(await hashTree(parts.agent)),
     await hashFile(nodeBinary),
     ...(await contentOf(import.meta.filename, join(import.meta.dirname, 'compile-cache.ts'))),
   ];
-  const dir = await artefact({ kind: 'image', inputs, build: (into) => makeImage(parts, into) });
+  const build = (into: string): Promise<void> => {
+    say('laying the agent over the packages');
+    return makeImage(parts, into);
+  };
+  const dir = await artefact({ kind: 'image', inputs, build });
   await prune('image', 4);
   await prune('agent', 8);
   return { kernel: join(parts.base, 'vmlinux'), root: join(dir, 'root.img'), manifest: join(dir, 'manifest.json') };

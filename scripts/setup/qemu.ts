@@ -5,6 +5,7 @@ import { execa } from 'execa';
 import { BuildvisorError } from '../../common/errors.ts';
 import { machineRelease, PrivateApt, unpack } from './apt.ts';
 import { artefact } from './artefact.ts';
+import type { Say } from './step.ts';
 
 /** How to run QEMU here. */
 export interface QemuArtefact {
@@ -29,12 +30,15 @@ exec "$here/usr/bin/qemu-system-x86_64" "$@"
  * QEMU from the backports suite of the machine's release where there is one, else from the release itself.
  * @returns with the emulation flags its version is safe with: before 8, TCG on several threads oopses guests.
  */
-export async function prepareQemu(): Promise<QemuArtefact> {
+export async function prepareQemu(say: Say): Promise<QemuArtefact> {
   const release = await machineRelease();
   const dir = await artefact({
     kind: 'qemu',
     inputs: ['qemu-system-x86 seabios', release, launcher],
-    build: (into) => fetchQemu(release, into),
+    build: (into) => {
+      say('fetching QEMU');
+      return fetchQemu(release, into);
+    },
   });
   const binary = join(dir, 'qemu-system-x86_64');
   const { stdout } = await execa(binary, ['--version']);

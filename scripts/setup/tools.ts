@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { artefact, contentOf } from './artefact.ts';
 import { repo } from './paths.ts';
+import type { Say } from './step.ts';
 
 /** Each program: its name here, its package, and the variable in which it keeps its version. */
 const programs = [
@@ -27,11 +28,15 @@ const options = ['-trimpath', '-buildvcs=false'];
 const environment = { CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64', GOAMD64: 'v1', GOFLAGS: '-mod=readonly' };
 
 /** The folder with the compiled programs. */
-export async function prepareTools(): Promise<string> {
+export async function prepareTools(say: Say): Promise<string> {
   const rootfs = join(repo, 'rootfs');
   const pins = await contentOf(join(rootfs, 'go.mod'), join(rootfs, 'go.sum'));
   const inputs = [...pins, JSON.stringify([programs, options, environment])];
-  return artefact({ kind: 'tools', inputs, build: (into) => compile(rootfs, into) });
+  const build = (into: string): Promise<void> => {
+    say('compiling buildkitd, buildctl, buildx and the CNI plugins, which takes some minutes');
+    return compile(rootfs, into);
+  };
+  return artefact({ kind: 'tools', inputs, build });
 }
 
 async function compile(rootfs: string, into: string): Promise<void> {
