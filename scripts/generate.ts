@@ -32,7 +32,8 @@ async function load(roots: string[], files: string[]): Promise<protobuf.Namespac
     }
   }
   root.resolvePath = (_origin, target) => known.get(target) ?? (protobuf.common.get(target) ? target : null);
-  await root.load(files, { keepCase: false });
+  // Files that are read at once come in an order of their own each time.
+  root.loadSync(files, { keepCase: false });
   return root.resolveAll();
 }
 
