@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream';
 import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
 import { toHeaders } from './headers.ts';
-import { sessionOptions, windows } from './http2-options.ts';
+import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
 import { frameMessage, MessageReader } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { relay, type Tap } from './relay.ts';
@@ -42,7 +42,7 @@ export class Connection {
     this.#origin = origin;
     const { log } = context;
     this.#up = connect('http://localhost', {
-      ...sessionOptions,
+      ...upstreamOptions,
       createConnection: () => createConnection(context.upstream),
     });
     this.#up.on('connect', () => this.#up.setLocalWindowSize(windows.connection));

@@ -26,7 +26,7 @@ export interface GrpcStatus {
 }
 
 /** The codes used here, of google.golang.org/grpc/codes. */
-export const grpcCodes = { ok: 0, cancelled: 1, unknown: 2, unavailable: 14 } as const;
+export const grpcCodes = { ok: 0, cancelled: 1, unknown: 2, internal: 13, unavailable: 14 } as const;
 
 /** Reads the end of a call from its trailers. A missing or odd code is `unknown`. */
 export function readGrpcStatus(trailers: IncomingHttpHeaders | OutgoingHttpHeaders): GrpcStatus {

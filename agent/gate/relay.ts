@@ -28,6 +28,14 @@ export interface RelayEnd {
   calledOff: boolean;
 }
 
+/** What stands for an error whose trailers Node could not receive, see `upstreamOptions`: BuildKit puts the whole Dockerfile in. */
+const tooLong: GrpcStatus = {
+  code: grpcCodes.unknown,
+  message:
+    "BuildKit's error is too long to pass on, since it holds the whole Dockerfile; the failing step's log tells more",
+  details: undefined,
+};
+
 /** How to answer: buildkitd sends no date, so the gate adds none. */
 const withBody = { waitForTrailers: true, sendDate: false };
 const statusAlone = { endStream: true, sendDate: false };
@@ -43,12 +51,12 @@ export interface Relay {
  * care, said where it is taken.
  */
 export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up: ClientHttp2Session, tap: Tap): Relay {
-  if (up.destroyed || up.closed) {
-    refuse(down, 'buildkitd does not answer');
-    tap.ended?.({ status: undefined, calledOff: false });
+  const upstream = open(up, request);
+  if ('code' in upstream) {
+    refuse(down, upstream);
+    tap.ended?.({ status: upstream, calledOff: false });
     return { cancel: () => undefined };
   }
-  const upstream = up.request(request, { endStream: false });
   let trailers: OutgoingHttpHeaders | undefined;
   let answered = false;
   let calledOff = false;
@@ -57,8 +65,12 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
   const end = (): void => {
     if (over) return;
     over = true;
-    tap.ended?.({ status: trailers && readGrpcStatus(trailers), calledOff });
+    tap.ended?.({ status: trailers ? readGrpcStatus(trailers) : brokenOff(), calledOff });
   };
+
+  /** grpc-go resets a call so when its trailers are longer than it may send (internal/transport/http2_server.go). */
+  const brokenOff = (): GrpcStatus | undefined =>
+    upstream.rstCode === constants.NGHTTP2_INTERNAL_ERROR && !up.destroyed ? tooLong : undefined;
 
   passRequest(down, upstream, tap);
 
@@ -79,7 +91,8 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
     trailers = toHeaders(raw);
   });
   upstream.on('end', () => {
-    end();
+    // Without trailers it was broken off, and the reason is known at 'close'.
+    if (trailers) end();
     if (answered && trailers && isOpen(down)) down.end();
   });
   down.on('wantTrailers', () => {
@@ -95,8 +108,8 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
     end();
     if (!isOpen(down) || trailers) return;
     const code = upstream.rstCode || constants.NGHTTP2_INTERNAL_ERROR;
-    if (!answered)
-      refuse(down, calledOff ? 'the build was cancelled' : `buildkitd ended the call (${code})`, calledOff);
+    const why = calledOff ? cancelled('the build was cancelled') : brokenOff();
+    if (!answered) refuse(down, why ?? unavailable(`buildkitd ended the call (${code})`));
     else down.close(code);
   });
   down.on('close', () => {
@@ -110,7 +123,7 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
     cancel(message) {
       if (over) return;
       calledOff = true;
-      if (!answered) refuse(down, message, true);
+      if (!answered) refuse(down, cancelled(message));
       upstream.close(constants.NGHTTP2_CANCEL);
     },
   };
@@ -135,12 +148,34 @@ function passAnswer(up: ClientHttp2Stream, down: ServerHttp2Stream, tap: Tap): v
   down.on('drain', () => up.resume());
 }
 
+/** The call to buildkitd, or the status that says why there is none. */
+function open(up: ClientHttp2Session, request: OutgoingHttpHeaders): ClientHttp2Stream | GrpcStatus {
+  if (up.destroyed || up.closed) return unavailable('buildkitd does not answer');
+  try {
+    return up.request(request, { endStream: false });
+  } catch (error) {
+    // Headers that Node takes from a client and does not send itself.
+    return { code: grpcCodes.internal, message: `the call cannot be passed on: ${error}`, details: undefined };
+  }
+}
+
+function unavailable(message: string): GrpcStatus {
+  return { code: grpcCodes.unavailable, message, details: undefined };
+}
+
+function cancelled(message: string): GrpcStatus {
+  return { code: grpcCodes.cancelled, message, details: undefined };
+}
+
 /** Ends a call that has no answer yet with a status of our own. */
-function refuse(down: ServerHttp2Stream, message: string, cancelled = false): void {
+function refuse(down: ServerHttp2Stream, { code, message }: GrpcStatus): void {
   if (!isOpen(down) || down.headersSent) return;
   down.resume();
-  down.respond(statusOnly(cancelled ? grpcCodes.cancelled : grpcCodes.unavailable, message), statusAlone);
-  if (!down.readableEnded) down.close(constants.NGHTTP2_NO_ERROR);
+  down.respond(statusOnly(code, message), statusAlone);
+  // A client that has not ended its side is not waited for. Not at once: nghttp2 would drop the answer for the reset.
+  setImmediate(() => {
+    if (isOpen(down) && !down.readableEnded) down.close(constants.NGHTTP2_NO_ERROR);
+  });
 }
 
 function isOpen(stream: ServerHttp2Stream | ClientHttp2Stream): boolean {

@@ -160,6 +160,23 @@ test('a failing build keeps its error for the client and its step for us', async
   expect((await buildctl(gate.socket, buildArgs(next))).exitCode).toBe(0);
 });
 
+test.each([
+  ['a step', 'RUN echo before >&2; exit 7\n', 'exit 7'],
+  ['an instruction', 'FORM scratch\n', undefined],
+])('an error of %s that is too long for a header is told as one, and the connection lives', async (_, last, step) => {
+  const context = await makeContext(buildkitd.dir, `${fromBusybox}${'# a long Dockerfile\n'.repeat(10_000)}${last}`);
+  const result = await buildctl(gate.socket, buildArgs(context, '--progress=plain'));
+  expect(result.exitCode).toBe(1);
+  expect(String(result.stderr)).toContain("BuildKit's error is too long to pass on");
+  expect(String(result.stderr)).not.toContain('Unavailable');
+  if (step) expect(String(result.stderr)).toContain('before');
+  await ended();
+  expect(only(gate.recorder.outcomes)).toMatchObject({ code: 2, cancelled: false });
+  const counter = new StepCounter();
+  for (const status of only(gate.recorder.statuses)) counter.add(status);
+  if (step) expect(counter.failed()).toMatchObject({ error: expect.stringContaining('exit code: 7'), log: ['before'] });
+});
+
 test('a client that is killed ends its build, and its statuses are recorded to the end', async () => {
   const context = await makeContext(buildkitd.dir, `${fromBusybox}RUN echo ${Date.now()}; /bin/busybox sleep 600\n`);
   const client = buildctl(gate.socket, buildArgs(context));

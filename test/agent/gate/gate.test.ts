@@ -1,0 +1,85 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Http2Server, connect as openSession, type ServerHttp2Stream } from 'node:http2';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openGate, type TestGate } from '../../native/gate.ts';
+
+let dir: string;
+let gate: TestGate;
+let upstream: Http2Server;
+/** The raw headers of the calls that came through. */
+let calls: string[][];
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'bv-gate-'));
+  calls = [];
+  upstream = createServer({ strictSingleValueFields: false });
+  upstream.on('stream', (stream: ServerHttp2Stream, _headers, _flags, raw: string[]) => {
+    calls.push(raw);
+    stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true });
+  });
+  upstream.listen(join(dir, 'upstream.sock'));
+  await once(upstream, 'listening');
+  gate = await openGate(dir, join(dir, 'upstream.sock'));
+});
+afterEach(async () => {
+  await gate.stop();
+  upstream.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const head = [':method', 'POST', ':path', '/a.B/C', ':scheme', 'http', ':authority', 'localhost'];
+
+test('a header that a client repeats passes as it came', async () => {
+  const options = { createConnection: () => connect(gate.socket), strictSingleValueFields: false };
+  const session = openSession('http://localhost', options);
+  const call = session.request([...head, 'user-agent', 'one', 'user-agent', 'two']);
+  const [headers] = await once(call.end(), 'response');
+  expect(headers['grpc-status']).toBe('0');
+  expect(calls[0]?.filter((_, index, all) => all[index - 1] === 'user-agent')).toEqual(['one', 'two']);
+  session.destroy();
+});
+
+/** A field by name and value, neither indexed nor Huffman coded (RFC 7541, 6.2.2); lengths below 127. */
+const field = (name: string, value: string): Buffer =>
+  Buffer.concat([Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value)]);
+
+/** RFC 9113, 4.1. */
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(9);
+  header.writeUIntBE(payload.length, 0, 3);
+  header[3] = type;
+  header[4] = flags;
+  header.writeUInt32BE(stream, 5);
+  return Buffer.concat([header, payload]);
+}
+
+/** The type and stream of each whole frame. */
+function frameTypes(bytes: Buffer): string[] {
+  const found: string[] = [];
+  for (let at = 0; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3))
+    found.push(`${bytes[at + 3]} of ${bytes.readUInt32BE(at + 5)}`);
+  return found;
+}
+
+test('a header that cannot be passed on ends its call, not the gate', async () => {
+  const socket = connect(gate.socket);
+  const pairs = Array.from({ length: head.length / 2 }, (_, at) => field(head[2 * at] ?? '', head[2 * at + 1] ?? ''));
+  const block = Buffer.concat([...pairs, field('http2-settings', 'x')]);
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(Buffer.concat([frame(4, 0, 0, Buffer.alloc(0)), frame(1, 0x5, 1, block)]));
+  let answer = Buffer.alloc(0);
+  for await (const chunk of socket) {
+    answer = Buffer.concat([answer, chunk]);
+    if (frameTypes(answer).includes('1 of 1')) break;
+  }
+  socket.destroy();
+  expect(calls).toEqual([]);
+  const session = openSession('http://localhost', { createConnection: () => connect(gate.socket) });
+  const [headers] = await once(session.request(head).end(), 'response');
+  expect(headers['grpc-status']).toBe('0');
+  session.destroy();
+});
