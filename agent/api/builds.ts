@@ -51,7 +51,13 @@ export function buildsHandlers(handlers: Handlers, service: () => BuildsService)
       }
     }) as unknown as BuildsHandlers['Build'],
     Watch: handlers.stream<WatchRequest__Output, EventOrBytes>(async ({ id, after }, send, { signal }) => {
-      await new Follower(send).follow(service().builds.get(id), after, signal);
+      const build = service().builds.get(id);
+      const { lastSeq } = build.journal;
+      if (after > lastSeq)
+        throw new BuildvisorError('USAGE', `Build ${build.id} has no event ${after} yet, its last is ${lastSeq}`, {
+          facts: { after, lastSeq },
+        });
+      await new Follower(send).follow(build, after, signal);
     }) as unknown as BuildsHandlers['Watch'],
     Get: handlers.unary<GetRequest__Output, BuildRecord>(({ id }) => service().builds.get(id).record()),
     List: handlers.unary<ListRequest__Output, ListResponse>(() => ({

@@ -151,6 +151,7 @@ export class Build {
       steps: this.#steps.counts(),
       durationMs: Math.max(0, this.endedAtMs - begun),
       exporter,
+      droppedStatuses: this.journal.trouble.dropped,
     };
   }
 }

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { GateRecorder, SolveOutcome, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
@@ -117,22 +117,22 @@ export class Builds implements GateRecorder {
     return build;
   }
 
-  /** Takes no more builds and waits for those that run, at most `limitMs`; then calls them off. */
-  async drain(limitMs: number, signal?: AbortSignal): Promise<void> {
+  /** Takes no more builds and calls off those that run; what BuildKit had done of them is in the cache. */
+  async drain(): Promise<void> {
     this.#draining = true;
-    const all = Promise.all(this.#store.list().map(({ ended }) => ended));
-    try {
-      await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
-    } catch (error) {
-      if (!isBuildvisorError(error, 'TIMED_OUT', 'ABORTED')) throw error;
-      const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
-      await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped())));
-    }
+    const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
+    const ends = await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped())));
+    for (const end of ends)
+      if (end.status === 'rejected') this.#options.log.warn({ err: end.reason }, 'a build did not end in order');
   }
 
   solveStarted({ ref, build: id }: SolveStart): void {
     const own = id === undefined ? undefined : this.#store.find(id);
     if (this.#running.has(ref)) return;
+    if (own === undefined && this.#store.find(ref)?.state === 'RUNNING') {
+      this.#options.log.warn({ build: ref }, 'a solve is not recorded: a build of its name runs');
+      return;
+    }
     const build = own ?? this.#store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now() });
     if (own === undefined) {
       build.start();

@@ -4,10 +4,12 @@ import { toWireError } from '../../common/grpc-errors.ts';
 import { readFields, readString } from '../../common/protobuf.ts';
 import type { FailedStep } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';
+import { readSource, type Source } from './source.ts';
 
-/** Types of BuildKit's error details, packed as JSON: frontend/gateway/pb/exit.go, solver/errdefs/vertex.go (typeurl names). */
+/** Types of BuildKit's error details, packed as JSON: frontend/gateway/pb/exit.go, solver/errdefs/{vertex,source}.go (typeurl names). */
 const exitType = /\/gatewayapi\.ExitMessage\+json$/;
 const vertexType = /\/errdefs\.Vertex\+json$/;
+const sourceType = /\/errdefs\.Source\+json$/;
 
 /** Lines of a step's log that go into the result. */
 const tailLines = 50;
@@ -21,11 +23,13 @@ export interface SolveDetails {
   exitCode: number | undefined;
   /** Digest of the step that failed. */
   vertex: string | undefined;
+  /** The lines of the Dockerfile it comes from; of several, the first. */
+  source: Source | undefined;
 }
 
 /** Reads a serialised `google.rpc.Status`: details in field 3, each an `Any` of a type (1) and a value (2). */
 export function readDetails(status: Buffer | undefined): SolveDetails {
-  const details: SolveDetails = { exitCode: undefined, vertex: undefined };
+  const details: SolveDetails = { exitCode: undefined, vertex: undefined, source: undefined };
   if (status === undefined) return details;
   try {
     for (const field of readFields(status)) if (field.number === 3 && field.bytes) readDetail(field.bytes, details);
@@ -43,6 +47,8 @@ function readDetail(any: Buffer, details: SolveDetails): void {
   } else if (vertexType.test(type)) {
     const message = JSON.parse(readString(any, 2)) as { digest?: string } | null;
     details.vertex ??= message?.digest;
+  } else if (sourceType.test(type)) {
+    details.source ??= readSource(JSON.parse(readString(any, 2)));
   }
 }
 
@@ -54,7 +60,9 @@ export function outcomeError(outcome: SolveOutcome, step: FailedStep | undefined
   if (code === 'BUILD_CANCELLED') return new BuildvisorError(code, 'The build was cancelled', { facts });
   if (code === 'BUILD_INTERRUPTED')
     return new BuildvisorError(code, 'BuildKit went away in the middle of the build', { facts, retryable: true });
-  return new BuildvisorError(code, outcome.message, { facts });
+  // Where BuildKit's own answer did not come through, its sentence about the step tells more than ours.
+  const message = outcome.details === undefined && step ? step.error : outcome.message;
+  return new BuildvisorError(code, message, { facts });
 }
 
 function outcomeCode({ code, cancelled, details }: SolveOutcome): ErrorCode {
@@ -72,5 +80,6 @@ export function toBuildError(error: unknown, step: FailedStep | undefined, detai
     stepDigest: step?.digest ?? details.vertex ?? '',
     exitCode: details.exitCode ?? 0,
     logTail: step?.log.slice(-tailLines) ?? [],
+    source: details.source ?? null,
   };
 }

@@ -9,6 +9,9 @@ import { readEvents, type StoredEvent } from './journal-file.ts';
 /** What a journal may take: bytes kept in memory for live watchers, and bytes on disk. */
 export const journalLimits = { memory: 512 * 1024, disk: 1024 ** 3 };
 
+/** How many bytes may wait to be written: a disk that slow gets no more statuses. */
+const maxUnwritten = 64 * 1024 ** 2;
+
 /** How many bytes of the file lie between two remembered positions: a watcher who comes back reads at most this for nothing. */
 const markEvery = 256 * 1024;
 
@@ -21,12 +24,13 @@ export interface JournalHead {
 }
 
 /** An event before it has its number and time. */
-export type NewEvent = Pick<BuildEvent, 'started' | 'status' | 'result'>;
+export type NewEvent = Pick<BuildEvent, 'started' | 'status' | 'truncated' | 'result'>;
 
 /**
  * The numbered events of one build, in a file; the last of them also in memory. Appending never waits and never fails: when
- * the disk does, the events in memory stay, and the build's result does not depend on it. Events are handed out as
- * serialised `buildvisor.v1.BuildEvent`s, as they lie in the file.
+ * the disk does, the events in memory stay, and the build's result does not depend on it. Events are handed out once they are
+ * in the file, as the serialised `buildvisor.v1.BuildEvent`s that lie there: what a watcher has seen keeps its number when
+ * the agent dies.
  */
 export class Journal {
   readonly #dir: string;
@@ -66,7 +70,7 @@ export class Journal {
     return this.#closed;
   }
 
-  /** Events that found no room, and what went wrong with the disk, if anything did. */
+  /** Statuses that found no room, and what went wrong with the disk, if anything did. */
   get trouble(): { dropped: number; failure: unknown } {
     return { dropped: this.#dropped, failure: this.#failure };
   }
@@ -109,13 +113,22 @@ export class Journal {
     return { head, last: last === undefined ? undefined : codecOf('BuildEvent').decode(last) };
   }
 
-  /** Adds an event, unless it is a status and there is no room for more. @returns its number */
+  /**
+   * Adds an event. The first status that finds no room is replaced by `truncated`, and no later one is added.
+   * @returns the last event's number
+   */
   append(event: NewEvent): number {
     if (this.#closed) return this.#lastSeq;
-    if (event.status !== undefined && this.#fileBytes + this.#queuedBytes > this.#limits.disk) {
-      this.#dropped++;
-      return this.#lastSeq;
-    }
+    if (event.status === undefined || this.#hasRoom()) return this.#add(event);
+    return this.#dropped++ === 0 ? this.#add({ truncated: {} }) : this.#lastSeq;
+  }
+
+  #hasRoom(): boolean {
+    const full = this.#fileBytes + this.#queuedBytes > this.#limits.disk || this.#tailBytes > maxUnwritten;
+    return this.#dropped === 0 && !full;
+  }
+
+  #add(event: NewEvent): number {
     const seq = ++this.#lastSeq;
     const bytes = codecOf('BuildEvent').encode({ ...event, seq, atMs: Date.now() });
     this.#tail.push({ seq, bytes });
@@ -124,7 +137,6 @@ export class Journal {
     this.#queuedBytes += bytes.length;
     if (event.result) this.#closed = true;
     this.#flush();
-    this.#notify();
     return seq;
   }
 
@@ -144,8 +156,8 @@ export class Journal {
     for (;;) {
       signal?.throwIfAborted();
       const changed = this.#changed.promise;
-      if (seen >= this.#lastSeq) {
-        if (this.#closed) return;
+      if (seen >= this.#shownSeq) {
+        if (this.#closed && seen >= this.#lastSeq) return;
         await untilAborted(changed, signal);
         continue;
       }
@@ -156,6 +168,7 @@ export class Journal {
         yield event;
         seen = event.seq;
       } else {
+        if (this.#failure !== undefined && seen >= this.#flushedSeq) throw this.#lost(seen);
         const before = seen;
         for await (const event of this.#stored(seen)) {
           yield event;
@@ -164,6 +177,11 @@ export class Journal {
         if (seen === before) throw this.#lost(seen);
       }
     }
+  }
+
+  /** The last event that watchers may see. */
+  get #shownSeq(): number {
+    return this.#failure === undefined ? this.#flushedSeq : this.#lastSeq;
   }
 
   /** Events after `seen` that lie in the file. */
@@ -177,19 +195,25 @@ export class Journal {
   }
 
   #flush(): void {
-    if (this.#file === undefined || this.#writing || this.#queue.length === 0) return;
+    if (this.#writing || this.#queue.length === 0) return;
     const file = this.#file;
+    if (file === undefined && this.#failure === undefined) return;
     const batch = this.#queue;
     this.#queue = [];
     this.#queuedBytes = 0;
+    if (file === undefined || this.#failure !== undefined) {
+      this.#shrink(this.#limits.memory);
+      this.#notify();
+      return;
+    }
     this.#writing = this.#write(file, batch).finally(() => {
       this.#writing = undefined;
+      this.#notify();
       this.#flush();
     });
   }
 
   async #write(file: FileHandle, batch: StoredEvent[]): Promise<void> {
-    if (this.#failure !== undefined) return this.#shrink(this.#limits.memory);
     try {
       await file.appendFile(Buffer.concat(batch.flatMap(({ bytes }) => [lengthOf(bytes), bytes])));
     } catch (error) {

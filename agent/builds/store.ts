@@ -26,6 +26,7 @@ export class BuildStore {
 
   /** A build by id or BuildKit ref. */
   find(name: string): Build | undefined {
+    if (name === '') return undefined;
     return this.#builds.get(name) ?? this.list().find(({ ref }) => ref === name);
   }
 

@@ -4,6 +4,7 @@ import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { BuildvisorError } from '../../../common/errors.ts';
 import { fromWireError } from '../../../common/grpc-errors.ts';
+import type { Vertex } from '../../../common/status.ts';
 import { decodeStatus } from '../../../common/status-decode.ts';
 import { connectApi } from '../../client/connect.ts';
 import type { BuildEvent, BuildSpec } from '../../client/types.ts';
@@ -11,6 +12,7 @@ import { usageError } from '../exit.ts';
 import type { BuildFlags } from './options.ts';
 import type { OutputSpec } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
+import { formatSource } from './source-excerpt.ts';
 
 const outputTypes = { oci: 'OCI', docker: 'DOCKER', tar: 'TAR', image: 'PUSH', local: undefined } as const;
 
@@ -45,6 +47,7 @@ export async function buildTar({ machine, flags, files, display, signal }: Route
   try {
     for await (const event of client.build(specOf(machine.scope, flags, output?.spec), process.stdin, { signal })) {
       if (event.event === 'status' && event.status) display.update(decodeStatus(event.status));
+      if (event.event === 'truncated') display.update({ vertexes: [truncatedStep()] }, 'local');
       if (event.event === 'output' && event.output) {
         sink ??= openSink(output?.dest);
         await sink.write(event.output);
@@ -83,8 +86,17 @@ function specOf(scope: string, flags: BuildFlags, output: OutputSpec | undefined
 function digestOf({ result }: BuildEvent): string {
   const failed = result?.error;
   if (!failed) return result?.digest ?? '';
-  if (failed.error) throw fromWireError(failed.error);
-  throw new BuildvisorError('BUILD_FAILED', failed.step ? `${failed.step} failed` : 'The build failed');
+  const { error, source, step } = failed;
+  const excerpt = source ? { excerpt: formatSource(source) } : {};
+  if (error) throw fromWireError({ ...error, facts: { ...error.facts, ...excerpt } });
+  throw new BuildvisorError('BUILD_FAILED', step ? `${step} failed` : 'The build failed', { facts: excerpt });
+}
+
+/** Says in the progress, whatever its mode, that more of it is not coming. */
+function truncatedStep(): Vertex {
+  const now = new Date().toISOString();
+  const name = "[machine] the build's journal is full: later progress is left out";
+  return { digest: 'buildvisor:truncated', name, started: now, completed: now };
 }
 
 interface Sink {

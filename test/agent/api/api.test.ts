@@ -264,6 +264,35 @@ describe('builds', () => {
     expect((await collect(client.watch('b1'))).map(({ seq }) => seq)).toEqual([1, 2]);
     expect((await collect(client.watch('b1', { after: 1 }))).map(({ event }) => event)).toEqual(['result']);
     expect((await client.list()).map(({ id }) => id)).toEqual(['b1']);
+    await expect(collect(client.watch('b1', { after: 3 }))).rejects.toMatchObject({
+      code: 'USAGE',
+      facts: { after: '3', lastSeq: '2' },
+    });
+  });
+
+  test('the empty name is no build’s, not even of one that BuildKit does not know yet', async () => {
+    await collect(client.build({ id: 'b1' }, context(tarOf())));
+    expect((await client.get('b1')).ref).toBe('');
+    await expect(client.get('')).rejects.toMatchObject({ code: 'BUILD_UNKNOWN' });
+    await expect(client.cancel('')).rejects.toMatchObject({ code: 'BUILD_UNKNOWN' });
+  });
+
+  test('a solve through the gate does not take the place of a build that runs', async () => {
+    const gone = new AbortController();
+    const stuck = async function* (): AsyncGenerator<Buffer> {
+      yield Buffer.alloc(1);
+      await sleep(60_000, undefined, { ref: false });
+    };
+    const running = collect(client.build({ id: 'b1' }, stuck(), { signal: gone.signal })).catch(() => undefined);
+    while (builds.running === 0) await sleep(5);
+    const build = builds.get('b1');
+    builds.solveStarted({ ref: 'b1', build: undefined });
+    builds.solveEnded('b1', { code: 0, message: '', details: undefined, exporter: {}, cancelled: false });
+    expect(builds.get('b1')).toBe(build);
+    expect(build.state).toBe('RUNNING');
+    gone.abort();
+    await running;
+    await build.ended;
   });
 
   test('a client that goes in the middle of its context cancels the build', async () => {
@@ -288,7 +317,7 @@ describe('builds', () => {
     };
     const running = collect(client.build({ id: 'b1' }, stuck()));
     while (builds.running === 0) await sleep(5);
-    await builds.drain(20);
+    await builds.drain();
     const result = (await running).at(-1)?.result;
     expect(result?.error?.error).toMatchObject({ code: 'BUILD_INTERRUPTED', retryable: true });
     expect((await client.get('b1')).state).toBe('INTERRUPTED');

@@ -64,22 +64,73 @@ test('positions in a long file are found without reading all of it', async () =>
 
 test('a watcher that waits ends with its signal', async () => {
   const journal = new Journal(join(dir, 'j'), roomy);
+  await journal.open(head);
   const stop = new AbortController();
   const watching = (async () => {
     for await (const _ of journal.watch(0, stop.signal)) stop.abort(new Error('enough'));
   })();
   journal.append({ started: { route: 'api' } });
   await expect(watching).rejects.toThrow('enough');
+  await journal.close();
 });
 
-test('statuses beyond the limit find no room, and the result does', async () => {
+test('watchers that break off and come back under way miss nothing and see nothing twice', async () => {
+  const journal = new Journal(join(dir, 'j'), { memory: 2000, disk: 100_000_000 });
+  await journal.open(head);
+  const total = 1000;
+  const resuming = async (every: number): Promise<number[]> => {
+    const seen: number[] = [];
+    while (seen.length < total) {
+      let count = 0;
+      for await (const { seq } of journal.watch(seen.length)) {
+        seen.push(seq);
+        if (++count === every) break;
+        if (seq % 37 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+    return seen;
+  };
+  const watchers = [3, 7, 100, total].map(resuming);
+  for (let index = 1; index < total; index++) {
+    journal.append(status(`${index}-${'x'.repeat(index % 300)}`));
+    if (index % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  journal.append(passed);
+  const expected = Array.from({ length: total }, (_, index) => index + 1);
+  for (const seen of await Promise.all(watchers)) expect(seen).toEqual(expected);
+  await journal.close();
+});
+
+test('what a watcher has seen is there for the next agent', async () => {
+  const journal = new Journal(join(dir, 'j'), roomy);
+  await journal.open(head);
+  let size = 0;
+  const watching = (async () => {
+    for await (const { bytes } of journal.watch(0)) {
+      size += bytes.length + 4;
+      expect(statSync(join(dir, 'j/events')).size).toBeGreaterThanOrEqual(size);
+    }
+  })();
+  for (let index = 0; index < 100; index++) {
+    journal.append(status('x'.repeat(1000)));
+    if (index % 5 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  journal.append(passed);
+  await watching;
+  await journal.close();
+});
+
+test('statuses beyond the limit find no room, which is told once, and the result does', async () => {
   const journal = new Journal(join(dir, 'j'), { memory: 100, disk: 1000 });
   await journal.open(head);
   for (let index = 0; index < 100; index++) journal.append(status('z'.repeat(100)));
   journal.append(passed);
   await journal.close();
   expect(journal.trouble.dropped).toBeGreaterThan(80);
-  expect((await texts(journal)).at(-1)).toBe('result');
+  const found = await texts(journal);
+  expect(found.slice(-2)).toEqual(['truncated', 'result']);
+  expect(found.filter((text) => text === 'truncated').length).toBe(1);
+  expect(found.length - 2 + journal.trouble.dropped).toBe(100);
   expect(statSync(join(dir, 'j/events')).size).toBeLessThan(1500);
 });
 
@@ -92,6 +143,17 @@ test('a disk that fails costs old events at most', async () => {
   await journal.close();
   expect(await texts(journal)).toEqual(['started', 'result']);
   expect(journal.trouble.failure).toMatchObject({ code: 'EEXIST' });
+});
+
+test('a disk that fails leaves no more in memory than the limit', async () => {
+  writeFileSync(join(dir, 'j'), 'a file in the place of the folder');
+  const journal = new Journal(join(dir, 'j'), { memory: 2000, disk: 1_000_000 });
+  await journal.open(head);
+  for (let index = 0; index < 100; index++) journal.append(status('x'.repeat(1000)));
+  journal.append(passed);
+  await expect(texts(journal)).rejects.toMatchObject({ code: 'SYSCALL_FAILED' });
+  expect((await texts(journal, 100)).at(-1)).toBe('result');
+  await journal.close();
 });
 
 test('what another agent wrote is taken up, less what was cut off', async () => {
