@@ -16,8 +16,6 @@ import type { Service } from './serve.ts';
 import { readPlatform } from './sys/platform.ts';
 import { close } from './volumes/close.ts';
 
-/** How long builds that run may go on after a stop was asked for, in milliseconds. */
-const drainLimitMs = 10_000;
 /** How long a machine that failed can be asked why, in milliseconds. */
 const failedLingerMs = 10_000;
 
@@ -123,7 +121,7 @@ async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
   };
   const settled = rising.catch(() => undefined);
   await step('boot', () => withLimit({ limitMs: riseEndLimitMs, what: 'the boot to end' }, () => settled));
-  await step('builds', () => service?.drain(drainLimitMs));
+  await step('builds', () => service?.drain());
   await step('buildkitd', () => parts.buildkitd?.stop());
   parts.network?.close();
   await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, { log }))));

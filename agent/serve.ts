@@ -25,7 +25,7 @@ export interface Service {
   /** Begins to count idle time. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
-  drain(limitMs: number): Promise<void>;
+  drain(): Promise<void>;
   /** Ends the API. */
   close(): Promise<void>;
 }
@@ -67,11 +67,11 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       builds.attach(gate);
     },
     watchIdle: () => idle.start(),
-    async drain(limitMs) {
+    async drain() {
       idle.stop();
       listeners.gate.close();
-      await builds?.drain(limitMs);
-      gate?.close();
+      await builds?.drain();
+      await gate?.close();
     },
     async close() {
       listeners.api.close();

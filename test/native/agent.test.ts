@@ -136,7 +136,9 @@ test('a failing step is told with its name, exit code and last lines, and the ne
     step: '[2/2] RUN echo some; echo words >&2; exit 42',
     exitCode: 42,
     logTail: ['some', 'words'],
+    source: { file: 'Dockerfile', firstLine: 4, lastLine: 4, excerptLine: 1 },
   });
+  expect(resultOf(events).error?.source?.excerpt[3]).toBe('RUN echo some; echo words >&2; exit 42');
   expect(await machine.api.get('failing')).toMatchObject({ state: 'FAILED', route: 'api' });
   expect(resultOf(await build(context({ Dockerfile: `${fromBusybox}RUN true\n` }))).error).toBeNull();
 });
@@ -148,6 +150,10 @@ test('a Dockerfile that is not there, and one that cannot be read', async () => 
   expect(resultOf(named).error).toBeNull();
   const broken = resultOf(await build(context({ Dockerfile: 'FORM scratch\n' })));
   expect(broken.error?.error?.code).toBe('BUILD_FAILED');
+  expect(broken.error?.source).toMatchObject({ firstLine: 1, excerpt: ['FORM scratch', ''] });
+  const long = `${fromBusybox}${'# a long Dockerfile\n'.repeat(10_000)}RUN exit 43\n`;
+  const failed = resultOf(await build(context({ Dockerfile: long }))).error;
+  expect(failed?.error).toMatchObject({ code: 'BUILD_FAILED', message: expect.stringContaining('exit code: 43') });
 });
 
 test('a context over the limit, and one that is no tar', async () => {
@@ -369,9 +375,22 @@ test('a stop closes the volumes, and the next machine is warm', async () => {
   const watching = (async () => {
     for await (const { phase } of machine.api.watchState()) states.push(phase);
   })();
+  const folder = context({ Dockerfile: `${fromBusybox}RUN exec /bin/busybox sleep 7008\n` });
+  const args = ['--frontend', 'dockerfile.v0', '--local', `context=${folder}`, '--local', `dockerfile=${folder}`];
+  const session = buildctl(join(machine.runDir, 'buildkit.sock'), ['build', ...args]);
+  const idler = buildctl(join(machine.runDir, 'buildkit.sock'), ['debug', 'monitor']);
+  const running = build(folder, { noCache: true });
+  await pollUntil({ limitMs: 30_000, everyMs: 20, what: 'both builds' }, () =>
+    pidsOf('/bin/busybox sleep 7008').length === 2 ? true : undefined,
+  );
+  const begun = performance.now();
   await machine.api.shutdown('test');
+  expect(resultOf(await running).error?.error).toMatchObject({ code: 'BUILD_INTERRUPTED', retryable: true });
   await watching;
   await machine.ended();
+  // Well below the ten seconds after which a buildkitd that still has clients is killed.
+  expect(performance.now() - begun).toBeLessThan(6000);
+  for (const client of [session, idler]) expect((await client).exitCode).not.toBe(0);
   expect(states).toEqual(expect.arrayContaining(['DRAINING']));
   expect(machine.end).toEqual({ code: 'OK', reason: 'test' });
   await machine[Symbol.asyncDispose]();
