@@ -100,7 +100,9 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
     socket: buildkitdSocket(runDir),
     otelSocket: join(runDir, 'otel.sock'),
     certificates: join(runDir, 'certificates'),
+    tmp: join(platform.scratchMount, 'tmp'),
   };
+  await mkdir(paths.tmp, { recursive: true, mode: 0o700 });
   const facts = { ...paths, root: root.root, diskBytes, bridge: steps?.bridge };
   for (const { path, pem } of certificateFiles(config, paths.certificates)) {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });

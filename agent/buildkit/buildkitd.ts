@@ -89,7 +89,7 @@ export class Buildkitd {
     const daemon = this.#daemon;
     if (daemon) await end(daemon, signal);
     await this.#running;
-    await killLeftovers(this.#options.platform, this.#options.root);
+    await killLeftovers(this.#options);
     this.#set('stopped');
   }
 
@@ -135,12 +135,12 @@ export class Buildkitd {
   }
 
   async #sweep(): Promise<void> {
-    const { platform, root, log } = this.#options;
     try {
-      await killLeftovers(platform, root);
+      await killLeftovers(this.#options);
     } catch (error) {
       // The next daemon is better than none; the root's lock keeps two apart.
-      log.error({ error: toBuildvisorError(error).message }, 'a step of the dead buildkitd could not be ended');
+      const { log } = this.#options;
+      log.error({ error: toBuildvisorError(error).message }, 'what the dead buildkitd left could not be cleared away');
     }
   }
 

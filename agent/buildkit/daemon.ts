@@ -16,6 +16,8 @@ export interface DaemonOptions {
   configPath: string;
   /** BuildKit's root directory, on a volume. */
   root: string;
+  /** Folder for its temporary files (whole layers, while it converts some), on a volume; it is there already. */
+  tmp: string;
   /** The Unix socket it listens on. */
   socket: string;
   /** Clip of each step's log, -1 for none: bytes, bytes a second. BuildKit's own is 2 MiB and 200 KiB/s. */
@@ -28,6 +30,9 @@ export interface DaemonOptions {
  * @see readyLimit
  */
 const readiness = { base: 120_000, perGiB: 2_000, most: 1_800_000, pollMs: 30 };
+
+/** Milliseconds after its exit in which its last lines may still come. */
+const lastWordsMs = 1_000;
 
 /** One life of buildkitd: from its start to its exit. */
 export class Daemon {
@@ -49,8 +54,15 @@ export class Daemon {
     });
     this.exited = new Promise((resolve) => {
       this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
-      // Not 'exit': the last lines of its output come before this one. A step that outlives it holds no end of the pipe.
-      this.#child.once('close', (code, signal) => resolve(signal ? `was killed by ${signal}` : `exited with ${code}`));
+      this.#child.once('exit', (code, signal) => {
+        const exit = signal ? `was killed by ${signal}` : `exited with ${code}`;
+        // Its last lines come before 'close', which a child of it that holds the pipe's end can put off for ever.
+        const timer = setTimeout(() => resolve(exit), lastWordsMs);
+        this.#child.once('close', () => {
+          clearTimeout(timer);
+          resolve(exit);
+        });
+      });
     });
     void this.exited.then((exit) => {
       this.#exit = exit;
@@ -93,7 +105,7 @@ export class Daemon {
     const words = this.#output.tail();
     return new BuildvisorError(
       'BUILDKITD_FAILED',
-      `buildkitd ${this.#exit ?? 'failed'}: ${words.at(-1) ?? 'no output'}`,
+      `buildkitd ${this.#exit ?? 'failed'}: ${this.#output.reason() ?? 'no output'}`,
       {
         facts: { output: words.join('\n') },
         hint: 'Its last lines of output are in the facts; a wrong buildkitd setting comes from [buildkitd] of the boot config.',
@@ -118,13 +130,14 @@ export function readyLimit(root: string): number {
  * Ours without what would make buildkitd look for a tracing service, and with our tools first in the PATH: it looks there
  * for its CNI plugins.
  */
-function environment({ platform, stepLog }: DaemonOptions): NodeJS.ProcessEnv {
+function environment({ platform, stepLog, tmp }: DaemonOptions): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(OTEL_|JAEGER_|TRACEPARENT|TRACESTATE|NODE_)/.test(name),
   );
   return {
     ...Object.fromEntries(inherited),
     PATH: `${platform.toolsDir}:${process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
+    TMPDIR: tmp,
     ...(stepLog && {
       BUILDKIT_STEP_LOG_MAX_SIZE: clip(stepLog.maxBytes),
       BUILDKIT_STEP_LOG_MAX_SPEED: clip(stepLog.maxBytesPerSecond),

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { withLimit } from '../../common/wait.ts';
-import { call, callAsync } from './libc.ts';
+import { call, callAsync, isErrno } from './libc.ts';
 
 /** Flags of mount(2), from include/uapi/linux/mount.h. */
 const mountFlags = {
@@ -144,4 +144,22 @@ export function findMount(target: string, mounts: readonly Mount[] = readMounts(
 export function mountsBelow(folder: string, mounts: readonly Mount[] = readMounts()): Mount[] {
   const prefix = folder.endsWith('/') ? folder : `${folder}/`;
   return mounts.filter((mount) => mount.target.startsWith(prefix)).reverse();
+}
+
+/**
+ * Takes every mount below `folder`, itself not included, out of sight; the kernel frees each with its last user (MNT_DETACH).
+ * @returns their targets
+ * @throws BuildvisorError `SYSCALL_FAILED`, `TIMED_OUT`
+ */
+export async function detachBelow(folder: string): Promise<string[]> {
+  const targets = mountsBelow(folder).map(({ target }) => target);
+  for (const target of targets) {
+    try {
+      await unmount(target, { lazy: true });
+    } catch (error) {
+      // Gone already: it went with one above it.
+      if (!isErrno(error, 'EINVAL', 'ENOENT')) throw error;
+    }
+  }
+  return targets;
 }

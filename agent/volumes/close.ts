@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BuildvisorError } from '../../common/errors.ts';
 import type { Logger } from '../log.ts';
 import { isErrno } from '../sys/libc.ts';
-import { findMount, mountsBelow, unmount } from '../sys/mount.ts';
+import { detachBelow, findMount, unmount } from '../sys/mount.ts';
 import { syncFilesystem } from '../sys/syncfs.ts';
 import { describeHolders, findHolders } from './holders.ts';
 import { clearDirty, markDirty } from './marks.ts';
@@ -28,7 +28,9 @@ export async function close(volume: Volume, options: CloseOptions = {}): Promise
   const { syncLimitMs = 60_000, busyLimitMs = 10_000, log } = options;
   const mounted = findMount(volume.mountpoint);
   if (!mounted) return;
-  await unmountBelow(volume.mountpoint, log);
+  // Overlays of steps that were killed hold nothing that is not below as well.
+  const targets = await detachBelow(volume.mountpoint);
+  if (targets.length > 0) log?.warn({ targets }, 'unmounted what was left mounted on a volume');
   if (volume.name === 'cache') {
     await syncFilesystem(volume.mountpoint, { limitMs: syncLimitMs });
     await clearDirty(volume.mountpoint);
@@ -41,18 +43,6 @@ export async function close(volume: Volume, options: CloseOptions = {}): Promise
     facts: { volume: volume.name, mountpoint: volume.mountpoint, holders },
     hint: 'It was detached without being closed; the next boot checks it.',
   });
-}
-
-/** Overlays of steps that were killed. They hold nothing that is not below as well, so they may go lazily. */
-async function unmountBelow(mountpoint: string, log: Logger | undefined): Promise<void> {
-  for (const { target } of mountsBelow(mountpoint)) {
-    try {
-      await unmount(target, { lazy: true });
-    } catch (error) {
-      if (!isErrno(error, 'EINVAL', 'ENOENT')) throw error;
-    }
-    log?.warn({ target }, 'unmounted what was left mounted on a volume');
-  }
 }
 
 /** Whether the volume could be unmounted before the limit. */

@@ -14,6 +14,7 @@ export interface TestBuildkitd {
   /** The temporary folder: root, socket and config are in it; a test may put its own things there. */
   dir: string;
   root: string;
+  tmp: string;
   socket: string;
   configPath: string;
   platform: Platform;
@@ -43,7 +44,9 @@ export async function startBuildkitd(options: { config?: string; wait?: boolean 
   const root = join(dir, 'root');
   const socket = join(dir, 'bk.sock');
   const configPath = join(dir, 'buildkitd.toml');
+  const tmp = join(dir, 'tmp');
   await mkdir(root);
+  await mkdir(tmp);
   await writeFile(configPath, configText(dir, options.config));
   const platform: Platform = {
     kind: 'process',
@@ -53,7 +56,7 @@ export async function startBuildkitd(options: { config?: string; wait?: boolean 
     toolsDir: toolsDir(),
     drives: new Map(),
   };
-  const supervisor = new Buildkitd({ platform, configPath, root, socket, log: openLog('silent') });
+  const supervisor = new Buildkitd({ platform, configPath, root, tmp, socket, log: openLog('silent') });
   const stop = async (): Promise<void> => {
     await supervisor.stop();
     for (const mount of mountsBelow(dir).reverse()) await unmount(mount.target, { lazy: true });
@@ -61,7 +64,7 @@ export async function startBuildkitd(options: { config?: string; wait?: boolean 
   };
   supervisor.start();
   if (options.wait !== false) await supervisor.ready.catch((error) => stop().then(() => Promise.reject(error)));
-  return { dir, root, socket, configPath, platform, supervisor, stop };
+  return { dir, root, tmp, socket, configPath, platform, supervisor, stop };
 }
 
 function configText(dir: string, more = ''): string {

@@ -1,7 +1,9 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/leftovers.ts';
+import { mountsBelow } from '../../agent/sys/mount.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { buildctl, type Client, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
 import { openGate } from './gate.ts';
@@ -35,19 +37,41 @@ test('a config it refuses is told at once, with its own words', async () => {
   const began = performance.now();
   await expect(buildkitd.supervisor.ready).rejects.toMatchObject({
     code: 'BUILDKITD_FAILED',
-    facts: { output: expect.stringContaining('config') },
+    message: "buildkitd exited with 1: toml: expected ']' to close table name",
+    facts: { output: expect.stringContaining('failed to parse config') },
   });
   expect(performance.now() - began).toBeLessThan(5_000);
   expect(buildkitd.supervisor.state).toBe('failed');
 });
 
+test('a process that keeps its output open does not hold up its end', async () => {
+  buildkitd = await startBuildkitd();
+  const tools = join(buildkitd.dir, 'tools');
+  await mkdir(tools);
+  await writeFile(join(tools, 'buildkitd'), '#!/bin/sh\nsleep 20 &\necho "buildkitd: gone" >&2\nexit 1\n', {
+    mode: 0o755,
+  });
+  const { Buildkitd } = await import('../../agent/buildkit/buildkitd.ts');
+  const { openLog } = await import('../../agent/log.ts');
+  const { configPath, root, tmp, socket, platform } = buildkitd;
+  const held = new Buildkitd({
+    ...{ configPath, root, tmp, socket: `${socket}.other`, log: openLog('silent') },
+    platform: { ...platform, toolsDir: tools },
+  });
+  const began = performance.now();
+  held.start();
+  await expect(held.ready).rejects.toMatchObject({ message: 'buildkitd exited with 1: gone' });
+  await held.stop();
+  expect(performance.now() - began).toBeLessThan(5_000);
+}, 60_000);
+
 test('a binary that is not there is told at once', async () => {
   buildkitd = await startBuildkitd();
   const { Buildkitd } = await import('../../agent/buildkit/buildkitd.ts');
   const { openLog } = await import('../../agent/log.ts');
-  const { configPath, root, socket, platform } = buildkitd;
+  const { configPath, root, tmp, socket, platform } = buildkitd;
   const lost = new Buildkitd({
-    ...{ configPath, root, socket: `${socket}.other`, log: openLog('silent') },
+    ...{ configPath, root, tmp, socket: `${socket}.other`, log: openLog('silent') },
     platform: { ...platform, toolsDir: `${platform.runDir}/nowhere` },
   });
   lost.start();
@@ -66,6 +90,7 @@ test('killed, it comes back, and the step it left is ended first', async () => {
   const { client } = await startSleepingBuild(buildkitd);
   for (let round = 1; round <= 2; round++) {
     const pid = supervisor.pid ?? 0;
+    const stale = new Set(mountsBelow(root).map(({ id }) => id));
     process.kill(pid, 'SIGKILL');
     await pollUntil({ limitMs: 20_000, everyMs: 10, what: 'the restart' }, () =>
       supervisor.restarts === round && supervisor.state === 'ready' ? true : undefined,
@@ -73,6 +98,7 @@ test('killed, it comes back, and the step it left is ended first', async () => {
     await expect(supervisor.ready).resolves.toMatchObject({ platforms: expect.arrayContaining(['linux/amd64']) });
     expect(supervisor.pid).not.toBe(pid);
     expect(findSteps(root)).toEqual([]);
+    expect(mountsBelow(root).filter(({ id }) => stale.has(id))).toEqual([]);
   }
   expect((await client).exitCode).toBe(1);
   expect(states).toEqual(['restarting', 'ready', 'restarting', 'ready']);
