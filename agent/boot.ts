@@ -85,7 +85,9 @@ async function openNetwork(parts: Parts, log: Logger, signal: AbortSignal): Prom
   if (config === undefined) return;
   parts.network = await bringUp(config.network, platform, { hostname: config.machine.hostname, log, signal });
   const { address, gateway, dns } = parts.network;
-  parts.steps = await setUpStepsNetwork({ address, gateway, dns, signal });
+  // On a `process` platform the namespace leads nowhere, filter or not.
+  const required = platform.kind === 'guest';
+  parts.steps = await setUpStepsNetwork({ address, gateway, dns, required, signal });
   if (parts.steps.reason !== undefined)
     log.warn({ reason: parts.steps.reason }, 'build steps have no network of their own');
   parts.phase('network');

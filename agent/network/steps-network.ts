@@ -1,5 +1,5 @@
 import { existsSync, writeFileSync } from 'node:fs';
-import { type BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import { run } from '../sys/run.ts';
 import { overlap, refusedNetworks, renderStepsRules, type StepsFilter } from './steps-rules.ts';
 
@@ -11,6 +11,8 @@ export interface StepsNetworkOptions {
   dns: readonly string[];
   /** The steps' own network; by default one that does not overlap the machine's. */
   subnet?: string | undefined;
+  /** Without the filter steps would reach the VMM's host: what is lacking is then an error. */
+  required?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -28,10 +30,10 @@ const limitMs = 20_000;
  * Makes the bridge that build steps are attached to and the filter that keeps them from the machine itself, from
  * link-local addresses and from the VMM's network but for its name servers. Must be done before buildkitd starts. Done
  * again, it comes to the same. Steps have IPv4 alone: the bridge is kept without IPv6, so that no filter is needed for it.
- * @throws BuildvisorError `ABORTED`; what a kernel lacks is not thrown but told as `reason`
+ * @throws BuildvisorError `ABORTED`; `NETWORK_FAILED` for what is lacking where it is `required`, else it is told as `reason`
  */
 export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<StepsNetwork> {
-  const { address, gateway, dns, signal } = options;
+  const { address, gateway, dns, required = false, signal } = options;
   const refused = refusedNetworks(address, gateway);
   const subnet =
     options.subnet ?? subnets.find((subnet) => !refused.some((other) => overlap(subnet, other))) ?? subnets[0];
@@ -42,7 +44,13 @@ export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<S
     return { bridge: { name: bridge, subnet }, reason: undefined };
   } catch (error) {
     if (!isBuildvisorError(error, 'COMMAND_FAILED', 'TIMED_OUT')) throw error;
-    return { bridge: undefined, reason: describe(error) };
+    const reason = describe(error);
+    if (!required) return { bridge: undefined, reason };
+    throw new BuildvisorError('NETWORK_FAILED', `Build steps cannot be kept from the machine and its host: ${reason}`, {
+      facts: { reason },
+      hint: 'Use the guest image of this buildvisor: its kernel has the bridge and the filter.',
+      cause: error,
+    });
   }
 }
 

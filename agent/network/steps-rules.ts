@@ -55,10 +55,11 @@ function formatIp(value: number): string {
  * (containernetworking/plugins, plugins/meta/firewall/iptables.go). So ours are reached from both.
  *
  * @param first whether our chains are new: they and the rules that lead to them are made together, and this fails when
- * they are there already; then `false` only renews what they hold
+ * they are there already; `false` renews them, and fails when those rules are not there
  */
 export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter, first: boolean): string {
   const from = `-i ${bridge}`;
+  const leads = [`FORWARD 1 ${from} -j BV-STEPS`, `INPUT 1 ${from} -j BV-INPUT`];
   const servers = dns.filter(isIPv4);
   const toServers = servers.flatMap((server) =>
     ['udp', 'tcp'].map((protocol) => `-A BV-STEPS -d ${server}/32 -p ${protocol} --dport 53 -j RETURN`),
@@ -75,7 +76,8 @@ export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter,
     ...(verdict === 'REJECT' ? ['-A BV-REFUSE -p tcp -j REJECT --reject-with tcp-reset'] : []),
     `-A BV-REFUSE -j ${verdict}`,
     `-A CNI-ADMIN ${from} -j BV-STEPS`,
-    ...(first ? [`-I FORWARD 1 ${from} -j BV-STEPS`, `-I INPUT 1 ${from} -j BV-INPUT`] : []),
+    ...(first ? [] : leads.map((rule) => `-D ${rule.replace(' 1 ', ' ')}`)),
+    ...leads.map((rule) => `-I ${rule}`),
     'COMMIT',
     '',
   ].join('\n');

@@ -128,9 +128,35 @@ test('steps reach the world and the name servers, and nothing of the machine or 
   expect(reach()).toEqual(expected);
   const rules = lab.in(lab.guest, 'iptables-save', '-t', 'filter');
   expect(setUp()).toEqual({ bridge: { name: 'bv0', subnet: '10.10.0.0/16' } });
-  const plain = (text: string) => text.replace(/^#.*$/gm, '').replace(/\[\d+:\d+\]/g, '');
-  expect(plain(lab.in(lab.guest, 'iptables-save', '-t', 'filter'))).toBe(plain(rules));
+  const plain = (text: string) =>
+    text
+      .replace(/^#.*$/gm, '')
+      .replace(/\[\d+:\d+\]/g, '')
+      .split('\n')
+      .sort();
+  expect(plain(lab.in(lab.guest, 'iptables-save', '-t', 'filter'))).toEqual(plain(rules));
+  // The rules are at the head again, and hold as before.
+  expect(reach()).toEqual(expected);
   expect(lab.in(lab.guest, 'ip', '-6', 'address', 'show', 'dev', 'bv0')).toBe('');
+});
+
+test('a filter that fails at first is made whole or not at all', async () => {
+  await using lab = openNetworkLab();
+  // As when another program holds the lock of the tables: fails as often as the file has lines.
+  const failing = join(lab.dir, 'failing');
+  const script = `#!/bin/sh\nif [ -s ${failing} ]; then sed -i 1d ${failing}; exit 4; fi\nexec /usr/sbin/iptables-restore "$@"\n`;
+  writeFileSync(join(lab.dir, 'iptables-restore'), script, { mode: 0o755 });
+  const setUp = (failures: number, options: object): Record<string, object> => {
+    writeFileSync(failing, 'once\n'.repeat(failures));
+    const args = ['env', `PATH=${lab.dir}:${process.env.PATH}`, process.execPath, fixture('network.ts'), 'steps'];
+    return JSON.parse(lab.in(lab.guest, args[0] ?? '', ...args.slice(1), JSON.stringify({ dns: [], ...options })));
+  };
+  expect(setUp(4, {})).toMatchObject({ reason: expect.stringContaining('exit code 4') });
+  expect(setUp(4, { required: true })).toMatchObject({ error: { code: 'NETWORK_FAILED' } });
+  expect(lab.in(lab.guest, 'iptables', '-S')).not.toContain('BV-');
+  expect(setUp(1, {})).toMatchObject({ bridge: { name: 'bv0' } });
+  expect(lab.in(lab.guest, 'iptables', '-S', 'INPUT')).toContain('-A INPUT -i bv0 -j BV-INPUT');
+  expect(lab.in(lab.guest, 'iptables', '-S', 'FORWARD')).toContain('-A FORWARD -i bv0 -j BV-STEPS');
 });
 
 /**
