@@ -12,6 +12,7 @@ import {
   type ServiceClientConstructor,
   type ServiceError,
 } from '@grpc/grpc-js';
+import descriptor from 'protobufjs/ext/descriptor/index.js';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { listenUnix } from '../../../agent/api/listen.ts';
 import type { MachineFacts } from '../../../agent/api/machine.ts';
@@ -389,6 +390,15 @@ describe('health and reflection', () => {
       ]),
     );
     expect(answers[1]?.fileDescriptorResponse?.fileDescriptorProto.join('')).toContain('BuildRequest');
+    // Go's clients, such as grpcurl, refuse a file whose maps are not named as protoc does.
+    const file = descriptor.FileDescriptorProto.decode(
+      answers[1]?.fileDescriptorResponse?.fileDescriptorProto[0] ?? Buffer.alloc(0),
+    ) as descriptor.IFileDescriptorProto;
+    const spec = file.messageType?.find(({ name }) => name === 'BuildSpec');
+    expect(spec?.nestedType?.map(({ name }) => name)).toEqual(['BuildArgsEntry', 'LabelsEntry']);
+    const field = spec?.field?.find(({ name }) => name === 'build_args');
+    expect(field?.typeName).toMatch(/BuildArgsEntry$/);
+    expect(field?.jsonName).toBe('buildArgs');
     expect(answers[2]?.errorResponse?.errorCode).toBe(5);
     reflection.close();
   });
