@@ -1,4 +1,5 @@
 import { existsSync, writeFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import { run } from '../sys/run.ts';
 import { overlap, refusedNetworks, renderStepsRules, type StepsFilter } from './steps-rules.ts';
@@ -9,8 +10,6 @@ export interface StepsNetworkOptions {
   address?: string | undefined;
   gateway?: string | undefined;
   dns: readonly string[];
-  /** The steps' own network; by default one that does not overlap the machine's. */
-  subnet?: string | undefined;
   /** Without the filter steps would reach the VMM's host: what is lacking is then an error. */
   required?: boolean;
   signal?: AbortSignal | undefined;
@@ -35,8 +34,9 @@ const limitMs = 20_000;
 export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<StepsNetwork> {
   const { address, gateway, dns, required = false, signal } = options;
   const refused = refusedNetworks(address, gateway);
-  const subnet =
-    options.subnet ?? subnets.find((subnet) => !refused.some((other) => overlap(subnet, other))) ?? subnets[0];
+  // The bridge's route would hide what else has an address in its network.
+  const taken = [...refused, ...[address ?? '', ...dns].filter((other) => isIPv4(other.split('/')[0] ?? ''))];
+  const subnet = subnets.find((one) => !taken.some((other) => overlap(one, other))) ?? subnets[0];
   const filter = { bridge, refused, dns };
   try {
     disableIPv6ForNewLinks();

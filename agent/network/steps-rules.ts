@@ -31,10 +31,10 @@ export function networkOf(ip: string, bits: number): string {
   return `${formatIp((parseIp(ip) & mask) >>> 0)}/${bits}`;
 }
 
-/** Whether two networks such as `10.10.0.0/16` share an address. */
+/** Whether two networks such as `10.10.0.0/16`, or single addresses, share an address. */
 export function overlap(a: string, b: string): boolean {
-  const [ipA = '', bitsA = ''] = a.split('/');
-  const [ipB = '', bitsB = ''] = b.split('/');
+  const [ipA = '', bitsA = '32'] = a.split('/');
+  const [ipB = '', bitsB = '32'] = b.split('/');
   const bits = Math.min(Number(bitsA), Number(bitsB));
   return networkOf(ipA, bits) === networkOf(ipB, bits);
 }

@@ -140,6 +140,18 @@ test('steps reach the world and the name servers, and nothing of the machine or 
   expect(lab.in(lab.guest, 'ip', '-6', 'address', 'show', 'dev', 'bv0')).toBe('');
 });
 
+test("the steps' network is not one in which something else has an address", async () => {
+  await using lab = openNetworkLab();
+  const subnetWith = (options: object): string =>
+    JSON.parse(lab.in(lab.guest, process.execPath, fixture('network.ts'), 'steps', JSON.stringify(options))).bridge
+      .subnet;
+  expect(subnetWith({ address: '10.10.3.15/24', gateway: '10.10.3.2', dns: [] })).toBe('172.29.0.0/16');
+  expect(subnetWith({ address: '10.0.2.15/8', gateway: '10.0.2.2', dns: [] })).toBe('172.29.0.0/16');
+  expect(subnetWith({ address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.10.0.53', 'fd00::3'] })).toBe(
+    '172.29.0.0/16',
+  );
+});
+
 test('a filter that fails at first is made whole or not at all', async () => {
   await using lab = openNetworkLab();
   // As when another program holds the lock of the tables: fails as often as the file has lines.

@@ -10,6 +10,8 @@ test('networks and their overlaps', () => {
   expect(overlap('10.0.0.0/8', '10.10.0.0/16')).toBe(true);
   expect(overlap('10.10.0.0/16', '10.11.0.0/24')).toBe(false);
   expect(overlap('10.10.0.0/16', '169.254.0.0/16')).toBe(false);
+  expect(overlap('10.10.0.0/16', '10.10.2.2')).toBe(true);
+  expect(overlap('10.10.0.0/16', '10.0.2.2')).toBe(false);
 });
 
 test('refused are link-local and the VMM’s network, at most a /24 of it', () => {
