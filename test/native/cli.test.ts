@@ -132,6 +132,11 @@ describe('build', () => {
     const failed = await cli(['build', '-', '-s', scope, '--target', 'bad'], { input: tar.stdout });
     expect(failed.exitCode).toBe(1);
     expect(failed.stderr).toMatch(/exit code: 9$/m);
+    // What buildctl prints of a directory's Dockerfile.
+    const direct = await cli(['build', context, '-s', scope, '--target', 'bad']);
+    const excerptOf = (output: string): string | undefined => /^Dockerfile:\d+\n-+\n[\s\S]*?\n-+$/m.exec(output)?.[0];
+    expect(excerptOf(direct.stderr)).toContain('>>> RUN');
+    expect(excerptOf(failed.stderr)).toBe(excerptOf(direct.stderr));
     const missing = await cli(['build', '-', '-s', scope, '-f', 'nosuch'], { input: tar.stdout });
     expect(missing.exitCode).toBe(2);
     const nonsense = await cli(['build', '-', '-s', scope], { input: Buffer.alloc(100_000, 'x') });
