@@ -3,17 +3,20 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
+import { formatBytes } from '../../common/units.ts';
 import { pollUntil, withLimit } from '../../common/wait.ts';
 import type { DriverName } from './driver.ts';
 import { type Machine, machineOf, type UpOptions } from './machines.ts';
 import { startMonitor } from './monitor-process.ts';
 import { lockName, type MonitorRequest } from './monitor-request.ts';
-import { runtimeDirOf } from './paths.ts';
 import { isRunning, type ProcessMark, signalProcess } from './process-mark.ts';
-import { findScopeDir, openScopeDir } from './scope-dir.ts';
+import { findScopeDir, openScopeDir, scopeDirOf } from './scope-dir.ts';
+import { runtimeDirOf } from './socket-dir.ts';
 import { isLive, readVmState, type StoredError, type VmState } from './vm-state.ts';
 
 const defaultMemoryBytes = 2 * 1024 ** 3;
+/** Least memory a guest was seen to boot and build in: two Node processes, buildkitd and some page cache. */
+const minMemoryBytes = 256 * 1024 ** 2;
 const maxDefaultCpus = 4;
 const defaultBootLimitMs = 180_000;
 /** Milliseconds for a whole boot; the guest's own steps have their limits, which grow with what is in the cache. */
@@ -29,8 +32,9 @@ const stopMs = 150_000;
  * the state file says of that VM.
  */
 export async function bootMachine(options: UpOptions): Promise<Machine> {
+  // A call that asks for what cannot be leaves nothing behind.
+  const request = await makeRequest(options);
   const dir = await openScopeDir(options.scope);
-  const request = await makeRequest(options, dir);
   const limits = { limitMs: wholeBootMs, what: `the VM of ${options.scope}`, signal: options.signal };
   return withLimit(limits, async (signal) => {
     for (;;) {
@@ -93,18 +97,31 @@ function endedEarly(scope: Scope, state: VmState | undefined): BuildvisorError {
 }
 
 /** Checks everything that can be checked before a process is started. */
-async function makeRequest(options: UpOptions, dir: string): Promise<MonitorRequest> {
+async function makeRequest(options: UpOptions): Promise<MonitorRequest> {
+  const { memoryBytes = defaultMemoryBytes, cacheBytes, scratchBytes } = options;
+  checkMemory(memoryBytes);
+  const { checkVolumeSize } = await import('./volumes.ts');
+  for (const bytes of [cacheBytes, scratchBytes]) if (bytes !== undefined) checkVolumeSize(bytes);
+  const dir = scopeDirOf(options.scope);
   const { parseConfig, renderConfig } = await import('../../agent/config/index.ts');
   const configText = renderConfig({ scope: options.scope, text: options.configText, source: options.configSource });
   const config = parseConfig(configText, options.configSource ?? 'config');
   return {
     ...{ scope: options.scope, dir, runtimeDir: runtimeDirOf(dir), driver: driverOf(options) },
     ...{ configText, configHash: hashConfig(options.configText), cache: config.volumes.cache.mode !== 'ephemeral' },
-    memoryBytes: options.memoryBytes ?? defaultMemoryBytes,
+    memoryBytes,
     cpus: options.cpus ?? Math.min(maxDefaultCpus, availableParallelism()),
-    ...{ cacheBytes: options.cacheBytes, scratchBytes: options.scratchBytes },
+    ...{ cacheBytes, scratchBytes },
     bootLimitMs: options.bootLimitMs ?? defaultBootLimitMs,
   };
+}
+
+function checkMemory(bytes: number): void {
+  if (bytes >= minMemoryBytes) return;
+  throw new BuildvisorError('USAGE', `A VM cannot run in ${formatBytes(bytes)} of memory`, {
+    hint: `Give it ${formatBytes(minMemoryBytes)} or more.`,
+    facts: { bytes, minimum: minMemoryBytes },
+  });
 }
 
 function driverOf({ driver }: UpOptions): DriverName {

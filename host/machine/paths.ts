@@ -1,13 +1,7 @@
 import { lstatSync, mkdirSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { BuildvisorError } from '../../common/errors.ts';
-import { hashName } from './hash-name.ts';
-
-/** Longest path of a Unix socket in bytes, its end mark left out: `sun_path` of unix(7) has 108. */
-export const maxSocketPath = 107;
-/** Longest name of a socket in a VM's runtime folder, with the slash. */
-const longestSocketName = '/process/buildkitd-otel.sock'.length;
 
 /** An XDG base folder; the specification has relative ones ignored. */
 function base(value: string | undefined, fallback: string): string {
@@ -22,23 +16,6 @@ export function stateDir(env: NodeJS.ProcessEnv = process.env): string {
 /** Folder of what can be made again: `$XDG_CACHE_HOME/buildvisor`. */
 export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
   return join(base(env.XDG_CACHE_HOME, '.cache'), 'buildvisor');
-}
-
-/**
- * Where the sockets of the VM whose scope folder is `scopeDir` go: below `$XDG_RUNTIME_DIR`, or below a folder of the user's own in
- * the temporary folder when that is unset or too long for a socket's path. Named by a hash, so that two state folders never share one.
- */
-export function runtimeDirOf(scopeDir: string, env: NodeJS.ProcessEnv = process.env): string {
-  const name = hashName(scopeDir);
-  const own = env.XDG_RUNTIME_DIR;
-  const candidates = [
-    ...(own !== undefined && isAbsolute(own) ? [join(own, 'buildvisor')] : []),
-    join(tmpdir(), `buildvisor-${userId()}`),
-    `/tmp/buildvisor-${userId()}`,
-  ].map((dir) => join(dir, name));
-  const found = candidates.find((dir) => Buffer.byteLength(dir) + longestSocketName <= maxSocketPath);
-  if (found !== undefined) return found;
-  throw new BuildvisorError('USAGE', 'No folder is short enough for a Unix socket', { hint: 'Set XDG_RUNTIME_DIR.' });
 }
 
 /**
@@ -58,6 +35,7 @@ export function makePrivateDir(parent: string, dir: string): void {
   }
 }
 
-function userId(): number {
+/** The user's number; 0 where there is none. */
+export function userId(): number {
   return process.getuid?.() ?? 0;
 }

@@ -2,19 +2,33 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import { parseScope, type Scope } from '../../common/scope.ts';
-import { hashName } from './hash-name.ts';
 import { stateDir } from './paths.ts';
 import { writeFileAtomic } from './write-file.ts';
 
 const nameFile = 'scope';
 
-/** Path of a scope's folder, whether it is there or not: `scopes/` and the first 16 hex digits of the scope's sha256. */
+/** Longest name of a file in bytes: NAME_MAX of limits.h. */
+const maxName = 255;
+
+/** Path of a scope's folder, whether it is there or not. */
 export function scopeDirOf(scope: Scope, env: NodeJS.ProcessEnv = process.env): string {
-  return join(stateDir(env), 'scopes', hashName(scope));
+  return join(stateDir(env), 'scopes', folderName(scope));
 }
 
 /**
- * The folder of a scope if it has one. The name inside is compared, so that two scopes whose hashes begin alike never share one.
+ * The scope with `+`, which no scope has, for `/`: `acme+app+main`. One that is too long for a file's name has `+` and its sha256, which no
+ * other begins with.
+ */
+function folderName(scope: Scope): string {
+  const name = scope.replaceAll('/', '+');
+  if (name.length <= maxName) return name;
+  // Loading it takes longer than all the rest of finding a VM, so only where it is needed.
+  const { hash } = process.getBuiltinModule('node:crypto');
+  return `+${hash('sha256', scope)}`;
+}
+
+/**
+ * The folder of a scope if it has one. The name inside is compared: a folder that was copied or renamed is not taken for another scope's.
  * @throws BuildvisorError `SCOPE_MISMATCH`
  */
 export function findScopeDir(scope: Scope, env: NodeJS.ProcessEnv = process.env): string | undefined {
@@ -38,7 +52,7 @@ export async function openScopeDir(scope: Scope, env: NodeJS.ProcessEnv = proces
   return dir;
 }
 
-/** Every scope that has a folder. One with no or an unreadable name is left out. */
+/** Every scope that has a folder. One without a name, or with another's (a copy), is left out. */
 export function listScopes(env: NodeJS.ProcessEnv = process.env): { scope: Scope; dir: string }[] {
   const parent = join(stateDir(env), 'scopes');
   let names: string[];
@@ -52,7 +66,7 @@ export function listScopes(env: NodeJS.ProcessEnv = process.env): { scope: Scope
     const dir = join(parent, name);
     const text = readScopeName(dir);
     const scope = text === undefined ? undefined : scopeIn(text);
-    return scope === undefined ? [] : [{ scope, dir }];
+    return scope === undefined || folderName(scope) !== name ? [] : [{ scope, dir }];
   });
 }
 

@@ -76,13 +76,18 @@ export async function openVolumes(request: VolumesRequest): Promise<Volumes> {
   }
 }
 
+/** @throws BuildvisorError `USAGE` for a volume too small to be of use */
+export function checkVolumeSize(bytes: number): void {
+  if (bytes >= minVolumeBytes) return;
+  throw new BuildvisorError('USAGE', `A volume of ${formatBytes(bytes)} is too small`, {
+    hint: `Give it ${formatBytes(minVolumeBytes)} or more.`,
+    facts: { bytes, minimum: minVolumeBytes },
+  });
+}
+
 /** Makes a file at least as large as asked for, in whole blocks, without taking space. Never shrinks it. */
 export async function growSparse(path: string, bytes: number): Promise<void> {
-  if (bytes < minVolumeBytes)
-    throw new BuildvisorError('USAGE', `A volume of ${formatBytes(bytes)} is too small`, {
-      hint: `Give it ${formatBytes(minVolumeBytes)} or more.`,
-      facts: { path, bytes, minimum: minVolumeBytes },
-    });
+  checkVolumeSize(bytes);
   const file = await open(path, 'a', 0o600);
   try {
     const { size } = await file.stat();

@@ -1,8 +1,8 @@
-import { BuildvisorError } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
 import { formatBytes, formatDuration } from '../../../common/units.ts';
 import type { Info } from '../../client/types.ts';
 import { find, list, type Machine } from '../../machine/machines.ts';
+import { usageError } from '../exit.ts';
 import { formatAge, formatFields, formatTable } from '../table.ts';
 import { terminalWidth } from './ls.ts';
 
@@ -13,7 +13,8 @@ export async function showInfo(scope: Scope, flags: { json?: boolean }): Promise
   const client = connectApi(machine.apiSocket);
   try {
     const info = await client.info();
-    if (flags.json) process.stdout.write(`${JSON.stringify({ ...info, host: machine.state })}\n`);
+    if (flags.json)
+      process.stdout.write(`${JSON.stringify({ ...info, sockets: machine.state.sockets, host: machine.state })}\n`);
     else process.stdout.write(`${infoLines(info, machine).join('\n')}\n`);
   } finally {
     client.close();
@@ -22,17 +23,14 @@ export async function showInfo(scope: Scope, flags: { json?: boolean }): Promise
 
 /**
  * The scope's VM, which must be up.
- * @throws BuildvisorError `VM_NOT_RUNNING`
+ * @throws BuildvisorError `USAGE`
  */
 export function requireMachine(scope: Scope): Machine {
   const machine = find(scope);
   if (machine) return machine;
   const known = list().find((one) => one.scope === scope);
   const phase = known?.live ? `is ${known.state?.phase}` : 'is not up';
-  throw new BuildvisorError('VM_NOT_RUNNING', `The VM of ${scope} ${phase}`, {
-    hint: `\`buildvisor up ${scope}\` boots it.`,
-    facts: { scope },
-  });
+  throw usageError(`The VM of ${scope} ${phase}`, `\`buildvisor up ${scope}\` boots it.`);
 }
 
 /** The info as lines, in sections. */

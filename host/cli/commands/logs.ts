@@ -1,9 +1,10 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { setTimeout as sleepFor } from 'node:timers/promises';
-import { BuildvisorError, hasErrno } from '../../../common/errors.ts';
+import { hasErrno } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
 import { list } from '../../machine/machines.ts';
+import { usageError } from '../exit.ts';
 import { plainText } from '../progress/text.ts';
 
 /** How often a followed console is looked at (ms). */
@@ -35,10 +36,7 @@ export async function showLogs(scope: Scope, flags: { follow?: boolean; lines?: 
 function consoleOf(scope: Scope): string {
   const state = list().find((known) => known.scope === scope)?.state;
   if (state && statSync(state.consoleLog, { throwIfNoEntry: false })) return state.consoleLog;
-  throw new BuildvisorError('VM_NOT_RUNNING', `${scope} has no console log: it has not had a VM yet`, {
-    hint: `\`buildvisor up ${scope}\` boots it.`,
-    facts: { scope },
-  });
+  throw usageError(`${scope} has no console log: it has not had a VM yet`, `\`buildvisor up ${scope}\` boots it.`);
 }
 
 function isLiveNow(scope: Scope): boolean {

@@ -1,7 +1,7 @@
-import { toBuildvisorError } from '../../../common/errors.ts';
+import { BuildvisorError, toBuildvisorError } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
 import { formatDuration } from '../../../common/units.ts';
-import { ensureUp } from '../../machine/machines.ts';
+import { ensureUp, list } from '../../machine/machines.ts';
 import { Display } from '../build/display.ts';
 import { catchInterrupts } from '../build/interrupt.ts';
 import { MachineStep } from '../build/machine-step.ts';
@@ -40,8 +40,16 @@ export async function bringUp(
   } catch (error) {
     step?.end(toBuildvisorError(error));
     if (step) display.end(interrupt.came() ? 'cancelled' : 'failed');
-    throw interrupt.came() ? toBuildvisorError(interrupt.signal.reason) : error;
+    throw interrupt.came() ? stoppedWaiting(scope) : error;
   } finally {
     interrupt.release();
   }
+}
+
+/** The VM does not belong to the call that asked for it: others may wait for it too. */
+function stoppedWaiting(scope: Scope): BuildvisorError {
+  const live = list().some((known) => known.scope === scope && known.live);
+  return new BuildvisorError('ABORTED', `No longer waiting for the VM of ${scope}`, {
+    ...(live ? { hint: `It goes on booting; \`buildvisor down ${scope}\` stops it.` } : {}),
+  });
 }

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { cacheDir, makePrivateDir, maxSocketPath, runtimeDirOf, stateDir } from '../../../host/machine/paths.ts';
+import { cacheDir, makePrivateDir, stateDir } from '../../../host/machine/paths.ts';
 
 let dir: string;
 beforeEach(() => {
@@ -14,22 +14,6 @@ test('base folders follow XDG, and a relative one is ignored as its specificatio
   expect(stateDir({ XDG_STATE_HOME: '/s' })).toBe('/s/buildvisor');
   expect(stateDir({ XDG_STATE_HOME: 'relative' })).toMatch(/\/\.local\/state\/buildvisor$/);
   expect(cacheDir({})).toMatch(/\/\.cache\/buildvisor$/);
-});
-
-test('a runtime folder is below XDG_RUNTIME_DIR and differs by scope folder', () => {
-  const env = { XDG_RUNTIME_DIR: '/run/user/7' };
-  expect(runtimeDirOf('/s/one', env)).toMatch(/^\/run\/user\/7\/buildvisor\/[0-9a-f]{16}$/);
-  expect(runtimeDirOf('/s/one', env)).toBe(runtimeDirOf('/s/one', env));
-  expect(runtimeDirOf('/s/one', env)).not.toBe(runtimeDirOf('/s/two', env));
-});
-
-test('a runtime folder too long for a socket, or none, gives one in the temporary folder', () => {
-  const long = `/run/${'x'.repeat(90)}`;
-  for (const env of [{ XDG_RUNTIME_DIR: long }, {}, { XDG_RUNTIME_DIR: 'relative' }]) {
-    const found = runtimeDirOf('/s/one', env);
-    expect(found).toContain(`/buildvisor-${process.getuid?.()}/`);
-    expect(Buffer.byteLength(join(found, 'process/buildkit.sock'))).toBeLessThanOrEqual(maxSocketPath);
-  }
 });
 
 test('a private folder is made for the user alone', () => {

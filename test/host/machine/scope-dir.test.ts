@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -16,7 +16,7 @@ const scope = parseScope('acme/app/main');
 test('a scope has no folder until it is opened, and then always the same', async () => {
   expect(findScopeDir(scope, env)).toBeUndefined();
   const dir = await openScopeDir(scope, env);
-  expect(dir).toMatch(/\/buildvisor\/scopes\/[0-9a-f]{16}$/);
+  expect(dir).toBe(join(env.XDG_STATE_HOME, 'buildvisor/scopes/acme+app+main'));
   expect(readFileSync(join(dir, 'scope'), 'utf8')).toBe(scope);
   expect(await openScopeDir(scope, env)).toBe(dir);
   expect(findScopeDir(scope, env)).toBe(dir);
@@ -30,6 +30,21 @@ test('scopes that look alike have folders of their own', async () => {
       .map((known) => known.scope)
       .toSorted(),
   ).toEqual(['a-b', 'a.b', 'a/b', 'a_b']);
+});
+
+test('the longest scopes have folders of their own too', async () => {
+  const long = Array.from({ length: 8 }, () => 'x'.repeat(63)).join('/');
+  const scopes = [long, `${long.slice(0, -1)}y`].map((text) => parseScope(text));
+  const dirs = await Promise.all(scopes.map((one) => openScopeDir(one, env)));
+  expect(new Set(dirs).size).toBe(2);
+  expect(scopes.map((one) => findScopeDir(one, env))).toEqual(dirs);
+  expect(listScopes(env)).toHaveLength(2);
+});
+
+test('a copy of a folder is not listed as the scope it was copied from', async () => {
+  const dir = await openScopeDir(scope, env);
+  cpSync(dir, `${dir}.bak`, { recursive: true });
+  expect(listScopes(env)).toEqual([{ scope, dir }]);
 });
 
 test('a folder with another scope inside is refused, and stays as it is', async () => {
