@@ -33,6 +33,11 @@ export interface FailedStep {
   log: string[];
 }
 
+/** Whether a step of this name is BuildKit's own: loading, authorisation, import and export. */
+export function isBuildKitStep(name: string): boolean {
+  return ownNames.some((start) => name.startsWith(start));
+}
+
 interface Step {
   name: string;
   counted: boolean;
@@ -82,7 +87,7 @@ export class StepCounter {
     let step = this.#steps.get(vertex.digest);
     if (!step) {
       if (this.#steps.size >= limits.steps) return;
-      const counted = !ownNames.some((start) => vertex.name.startsWith(start));
+      const counted = !isBuildKitStep(vertex.name);
       step = { name: vertex.name, counted, started: false, cached: false, error: '', failedAt: '~' };
       this.#steps.set(vertex.digest, step);
     }

@@ -1,4 +1,6 @@
+import { isBuildvisorError } from '../../../common/errors.ts';
 import type { Vertex } from '../../../common/status.ts';
+import { cancelledError } from '../progress/trace.ts';
 import type { Display } from './display.ts';
 
 /** The boot of a VM as a step of the build it is booted for, so that every renderer shows it. */
@@ -31,7 +33,8 @@ export class MachineStep {
   end(error?: Error): void {
     this.#vertex.completed = new Date().toISOString();
     // The whole error is printed at the end; a step has room for its first line.
-    if (error) this.#vertex.error = error.message.split('\n', 1)[0] ?? '';
+    if (isBuildvisorError(error, 'BUILD_CANCELLED', 'ABORTED')) this.#vertex.error = cancelledError;
+    else if (error) this.#vertex.error = error.message.split('\n', 1)[0] ?? '';
     this.#send();
   }
 

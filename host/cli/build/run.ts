@@ -1,5 +1,6 @@
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
+import { pollUntil } from '../../../common/wait.ts';
 import { ensureUp, find, list, type Machine } from '../../machine/machines.ts';
 import { differsNote, requireScope, upOptions } from '../machine-options.ts';
 import { openProgress, resolveMode } from '../progress/progress.ts';
@@ -10,6 +11,9 @@ import type { BuildFlags } from './options.ts';
 import { OutputFiles } from './output-files.ts';
 import { type OutputSpec, parseOutputs } from './outputs.ts';
 import { summaryLines } from './summary.ts';
+
+/** Longest time in milliseconds from a VM's end to its monitor's word of it. */
+const goneLimitMs = 2_000;
 
 /** What a route needs to build, and what it gives. */
 export interface RouteJob {
@@ -54,7 +58,7 @@ export async function runBuild(context: string, flags: BuildFlags): Promise<void
     for (const line of summaryLines({ scope, specs, written, digest: result.digest, tags: flags.tag ?? [], mode }))
       (line.stdout ? process.stdout : process.stderr).write(`${line.text}\n`);
   } catch (error) {
-    const cause = judge(error, scope, interrupt.signal);
+    const cause = await judge(error, scope, interrupt.signal);
     display.end(isBuildvisorError(cause, 'BUILD_CANCELLED', 'ABORTED') ? 'cancelled' : 'failed');
     if (typeof cause.facts.excerpt === 'string') process.stderr.write(`${cause.facts.excerpt}\n`);
     await files.discard();
@@ -99,14 +103,26 @@ async function machineFor(scope: Scope, display: Display, options: Parameters<ty
 }
 
 /** The error that tells what happened: a build that failed because its VM went away is the machine's failure. */
-function judge(thrown: unknown, scope: Scope, signal: AbortSignal): BuildvisorError {
+async function judge(thrown: unknown, scope: Scope, signal: AbortSignal): Promise<BuildvisorError> {
   if (signal.aborted) return toBuildvisorError(signal.reason, 'BUILD_CANCELLED');
   const error = toBuildvisorError(thrown);
-  if (error.code !== 'BUILD_FAILED' || find(scope)) return error;
+  if (!isBuildvisorError(error, 'BUILD_FAILED', 'VM_NOT_RUNNING')) return error;
+  // A monitor whose VM has gone says so a moment after the connections are cut.
+  if (error.code === 'VM_NOT_RUNNING') await waitUntilGone(scope);
+  if (find(scope)) return error;
   const state = list().find((known) => known.scope === scope)?.state;
   const why = state?.error?.message ?? state?.endReason;
   return new BuildvisorError('VM_FAILED', `The VM of ${scope} went away during the build${why ? `: ${why}` : ''}`, {
     cause: error,
     hint: `\`buildvisor logs ${scope}\` shows its console.`,
   });
+}
+
+async function waitUntilGone(scope: Scope): Promise<void> {
+  const limits = { limitMs: goneLimitMs, everyMs: 50, what: `the end of the VM of ${scope}` };
+  try {
+    await pollUntil(limits, () => (find(scope) ? undefined : true));
+  } catch (error) {
+    if (!isBuildvisorError(error, 'TIMED_OUT')) throw error;
+  }
 }

@@ -37,8 +37,9 @@ export async function buildSession({
   signal,
 }: RouteJob): Promise<RouteResult> {
   const outputs = files.destinations;
-  const folder = outputs.length > 0 ? mkdtempSync(join(tmpdir(), 'buildvisor-')) : undefined;
-  const metadata = folder === undefined ? flags.metadataFile : (flags.metadataFile ?? join(folder, 'metadata.json'));
+  const folder = mkdtempSync(join(tmpdir(), 'buildvisor-'));
+  const metadataFile = flags.metadataFile ?? join(folder, 'metadata.json');
+  const refFile = join(folder, 'ref');
   try {
     const statuses = buildDirectory(
       {
@@ -54,7 +55,8 @@ export async function buildSession({
         outputs: outputs.map(({ spec, dest }) => formatOutput(spec, dest)),
         secrets: flags.secret,
         ssh: flags.ssh,
-        metadataFile: metadata,
+        metadataFile,
+        refFile,
       },
       {
         buildkitSocket: machine.buildkitSocket,
@@ -64,11 +66,13 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
-    return { digest: metadata === undefined ? '' : readDigest(metadata) };
+    return { digest: readDigest(metadataFile) };
   } catch (error) {
-    throw isBuildvisorError(error, 'BUILD_FAILED') ? splitFailure(error) : error;
+    if (!isBuildvisorError(error, 'BUILD_FAILED')) throw error;
+    const { judgeFailure } = await import('./judge-failure.ts');
+    throw await judgeFailure(splitFailure(error), { machine, refFile, signal });
   } finally {
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

@@ -1,7 +1,7 @@
 import type { SolveStatus } from '../../../common/status.ts';
 import { formatBytes } from '../../../common/units.ts';
 import type { Ending, Output, Progress } from './progress.ts';
-import { failureReport, logSeconds, warningReport } from './report.ts';
+import { closingLine, failureReport, logSeconds, warningReport } from './report.ts';
 import { afterReturns } from './step-log.ts';
 import { plainText } from './text.ts';
 import { completedAt, isCompleted, type Part, type Step, Trace } from './trace.ts';
@@ -64,6 +64,7 @@ export class PlainProgress implements Progress {
         ? failureReport(this.#trace.failed(), { colours: this.#colours, lines: 10, shown: true })
         : [];
     for (const line of [...warningReport(this.#trace.warnings(), this.#colours), ...report]) this.#line(line);
+    if (ending === 'done' && this.#trace.ownCounts().total > 0) this.#line(`\n${closingLine(this.#trace, ending)}`);
   }
 
   /** First the step whose turn it is, then what has completed, then perhaps another step gets its turn. */

@@ -1,4 +1,5 @@
 import type { SolveStatus, Vertex, VertexStatus, VertexWarning } from '../../../common/status.ts';
+import { isBuildKitStep } from '../../../common/steps.ts';
 import { addInterval, type Interval, spanOf } from './intervals.ts';
 import { StepLog } from './step-log.ts';
 
@@ -54,6 +55,9 @@ export interface TraceOptions {
 /** A step's parts are cut at this number: a step with more (a bake's layers) shows the first ones. */
 const mostParts = 500;
 
+/** The end of a cancelled step's error, the only sign of it on the wire: BuildKit's own display (util/progress/progressui) looks for it too. */
+export const cancelledError = 'context canceled';
+
 /** What has happened so far in a solve, step by step, gathered from its status messages. */
 export class Trace {
   /** Steps in the order in which they began. */
@@ -85,19 +89,25 @@ export class Trace {
     }
   }
 
-  /** Steps known, completed and cached, hidden groups left out; unlike `StepCounts` with BuildKit's own steps. */
-  counts(): { total: number; completed: number; cached: number } {
+  /** Steps known and completed, BuildKit's own with them, hidden groups left out. */
+  counts(): { total: number; completed: number } {
     const steps = new Set(this.#byDigest.values());
     let total = 0;
     let completed = 0;
-    let cached = 0;
     for (const step of steps) {
       if (step.hidden) continue;
       total++;
       if (isCompleted(step)) completed++;
-      if (step.cached) cached++;
     }
-    return { total, completed, cached };
+    return { total, completed };
+  }
+
+  /** The build's own steps, as `StepCounts` has them, and how many of them were cached. */
+  ownCounts(): { total: number; cached: number } {
+    const steps = [...new Set(this.#byDigest.values())].filter(
+      (step) => !step.hidden && !step.local && !isBuildKitStep(step.name),
+    );
+    return { total: steps.length, cached: steps.filter((step) => step.cached).length };
   }
 
   /** Milliseconds a step has run so far. */
@@ -163,8 +173,7 @@ export class Trace {
 
   #setError(step: Step, error: string | undefined): void {
     step.error = error ?? '';
-    // The only sign of a cancelled step there is on the wire: BuildKit's own display (util/progress/progressui) looks for it too.
-    step.cancelled = step.error.endsWith('context canceled');
+    step.cancelled = step.error.endsWith(cancelledError);
     if (step.error !== '' && step.hidden) step.hidden = false;
   }
 

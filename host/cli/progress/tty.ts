@@ -1,6 +1,6 @@
 import type { SolveStatus } from '../../../common/status.ts';
 import type { Ending, Output, Progress } from './progress.ts';
-import { failureReport, warningReport } from './report.ts';
+import { closingLine, failureReport, warningReport } from './report.ts';
 import { Screen, type ScreenLine } from './screen.ts';
 import { completedAt, isCompleted, type Step, Trace } from './trace.ts';
 import { type LineOptions, makeLine, partLines, seconds, stepLine, windowLines } from './tty-lines.ts';
@@ -167,11 +167,8 @@ export class TtyProgress implements Progress {
   }
 
   #summary(ending: Ending): ScreenLine {
-    const { completed, total, cached } = this.#trace.counts();
-    const steps = `${completed}/${total} steps${cached > 0 ? `, ${cached} cached` : ''}`;
-    const words = { done: 'Built', failed: 'Failed', cancelled: 'Cancelled' } as const;
     const paint = { done: 'done', failed: 'error', cancelled: 'cancelled' } as const;
-    const text = `${words[ending]} in ${seconds(this.#trace.totalMs())} (${steps})`;
+    const text = closingLine(this.#trace, ending);
     return makeLine(this.#options, { mark: '[+] ', text, paint: paint[ending], whole: true });
   }
 }

@@ -71,6 +71,12 @@ test('a step stopped by another one is cancelled, not failed', () => {
   expect(lines.filter((line) => line.startsWith(' > '))).toHaveLength(1);
 });
 
+test('a passed build closes with its steps and its time, a failed one with what failed', () => {
+  expect(play('cached').slice(-3)).toEqual(['', expect.stringMatching(/^Built: 7 steps, 7 cached, \d\.\ds$/), '']);
+  expect(play('pass').at(-2)).toMatch(/^Built: 7 steps, 0 cached, 3\.6s$/);
+  expect(play('fail', 'failed').join('\n')).not.toContain('Built');
+});
+
 test('warnings are told once', () => {
   const lines = play('pass');
   expect(lines.filter((line) => line.includes('WARN: FromAsCasing'))).toHaveLength(1);

@@ -28,7 +28,7 @@ test('a passed build: every step once, with its time on the right, and a line of
   for (const line of steps) expect(line).toMatch(/ \d+\.\ds$/);
   expect(steps[0]).toMatch(/^ => \[internal\] load build definition from Dockerfile 860 B +0\.0s$/);
   expect(steps[0]).toHaveLength(99);
-  expect(lines).toContain('[+] Built in 3.6s (11/11 steps)');
+  expect(lines).toContain('[+] Built: 7 steps, 0 cached, 3.6s');
 });
 
 test('while it runs: the window of the log, times that tick, nothing folded, the cursor hidden', () => {
@@ -79,7 +79,7 @@ test('the window says where a progress bar stands', () => {
 test('cached steps say so and have no time', () => {
   const lines = play('cached', new Terminal(100, 30));
   expect(lines.filter((line) => /^ => CACHED \[.*[^s]$/.test(line)).length).toBe(7);
-  expect(lines.find((line) => line.startsWith('[+]'))).toMatch(/^\[\+\] Built in \d\.\ds \(11\/11 steps, 7 cached\)$/);
+  expect(lines.find((line) => line.startsWith('[+]'))).toMatch(/^\[\+\] Built: 7 steps, 7 cached, \d\.\ds$/);
 });
 
 test('a failed build: the step is marked, its whole log follows', () => {
@@ -96,7 +96,7 @@ test('a cancelled build leaves no step running', () => {
   const { clock, progress } = start(terminal);
   replay(readRecording('pass').slice(0, 30), progress, clock, { ending: 'cancelled' });
   expect(terminal.lines.filter((line) => line.startsWith(' => CANCELED'))).toHaveLength(2);
-  expect(terminal.lines.some((line) => line.startsWith('[+] Cancelled in'))).toBe(true);
+  expect(terminal.lines.some((line) => line.startsWith('[+] Cancelled: '))).toBe(true);
 });
 
 test.each([1, 10, 20, 39, 40, 60, 300])('%i columns: nothing is folded', (columns) => {
