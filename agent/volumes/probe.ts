@@ -52,9 +52,10 @@ async function look(file: FileHandle, drive: Drive, signal: AbortSignal): Promis
   const superblock = parseSuperblock(head.subarray(superblockOffset, superblockOffset + superblockSize));
   const label = parseVolumeLabel(head.subarray(labelOffset, labelOffset + labelSize));
   if (superblock && label?.fresh === false) return { kind: 'ours', label, superblock };
-  if (await holdsUnfinishedMark(file, drive.sizeBytes)) return { kind: 'unfinished' };
-  if (superblock) return { kind: 'foreign', what: nameExt(superblock) };
-  const name = nameContent(head);
+  const name = superblock ? nameExt(superblock) : nameContent(head);
+  // mke2fs may have come to its end, but what has another name was put there since by somebody else.
+  const nobodyElse = superblock ? superblock.label === drive.name : name === undefined;
+  if (nobodyElse && (await holdsUnfinishedMark(file, drive.sizeBytes))) return { kind: 'unfinished' };
   if (name !== undefined) return { kind: 'foreign', what: name };
   if (label?.fresh) return { kind: 'fresh', label };
   if (label) return { kind: 'foreign', what: 'a buildvisor volume whose superblock is gone' };

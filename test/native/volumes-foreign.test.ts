@@ -134,6 +134,16 @@ test('a fresh label is the order to format, for its kind and its scope alone', a
   await expectRefused(lab, /an ext4 filesystem/);
 });
 
+test('a device of somebody else, on which a format of ours had once begun, is not formatted', async () => {
+  const mark = 'buildvisor: a format began here and did not end; nothing on this device is of value\n';
+  for (const { name, holds, put } of cases.filter(({ name }) => ['ext4', 'swap', 'an XFS header'].includes(name))) {
+    await using lab = openLab();
+    write(lab.device, 63 * MiB, mark);
+    put(lab);
+    await expectRefused(lab, holds).catch((error) => Promise.reject(new Error(name, { cause: error })));
+  }
+});
+
 test('a volume of ours whose superblock is gone is not formatted', async () => {
   await using lab = openLab();
   await close(await openCache(lab.drive(), lab.platform, cacheOptions));
