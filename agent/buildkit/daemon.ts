@@ -120,7 +120,7 @@ export class Daemon {
 }
 
 /** Milliseconds a start on this root may take: more, the more its volume holds. */
-export function readyLimit(root: string): number {
+function readyLimit(root: string): number {
   const { blocks, bfree, bsize } = statfsSync(root);
   const usedGiB = ((blocks - bfree) * bsize) / 1024 ** 3;
   return Math.min(readiness.base + usedGiB * readiness.perGiB, readiness.most);

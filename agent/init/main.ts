@@ -11,7 +11,6 @@ import { syncAll } from '../sys/libc.ts';
 import { type Platform, readPlatform } from '../sys/platform.ts';
 import { powerOff, takeControlAltDelete } from '../sys/power.ts';
 import { reapOrphans } from '../sys/reap.ts';
-import { raiseLimits } from '../sys/rlimit.ts';
 import { startAgent } from './agent-process.ts';
 import { type Console, openConsole } from './console.ts';
 import { mountApiFilesystems } from './filesystems.ts';
@@ -65,7 +64,6 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
   process.on('SIGCHLD', () => reapOrphans(own));
   mkdirSync(platform.runDir, { recursive: true, mode: 0o700 });
   if (platform.kind === 'process') renewSysfs(join(platform.runDir, 'sysfs'));
-  raiseLimits();
   const env = agentEnvironment(platform);
   const supervised = superviseAgent({
     start: () => startAgent({ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say }),

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { hasErrno } from '../../common/errors.ts';
 
 /** Loaded first, in one go, while the agent starts: there is no udev to do it, and the agent's first wait is for its drives. */
-export const firstModules = [
+const firstModules = [
   // The drives.
   'virtio_blk',
   // BuildKit's snapshots.
@@ -15,7 +15,7 @@ export const firstModules = [
 ] as const;
 
 /** Loaded next. The kernel would ask for most of them when they are used, one modprobe after the other. */
-export const nextModules = [
+const nextModules = [
   // The power button's events, and its driver.
   'evdev',
   'button',

@@ -20,7 +20,7 @@ export interface SupervisionLimits {
 }
 
 /** About four seconds of restarts before a machine is given up; a stop has the time to end builds and flush the volumes. */
-export const defaultLimits: SupervisionLimits = {
+const defaultLimits: SupervisionLimits = {
   backoffMs: 250,
   maxBackoffMs: 8_000,
   maxFailures: 5,

@@ -70,7 +70,7 @@ const errnoNames = new Map(
 );
 
 /** The error of a failed call: code `SYSCALL_FAILED`, facts `call` and `errno` (by name, such as `EBUSY`). */
-export function syscallError(name: string, errno: number, facts: Facts = {}): BuildvisorError {
+function syscallError(name: string, errno: number, facts: Facts = {}): BuildvisorError {
   const errnoName = errnoNames.get(errno) ?? String(errno);
   const about = Object.values(facts).join(' ');
   return new BuildvisorError('SYSCALL_FAILED', `${name}${about === '' ? '' : ` ${about}`}: ${errnoName}`, {

@@ -34,23 +34,23 @@ export function setLimit(resource: Resource, limit: Limit, pid = 0): void {
 const wantedFiles = 524_288;
 
 /**
- * Raises open files to 524288 (or fs.nr_open) and processes to none, as far as the kernel lets us: PID 1's own are 4096 files and
+ * Raises this process's open files to 524288 (or fs.nr_open) and processes to none, as far as the kernel lets us: PID 1's own are 4096 files and
  * a number of processes that follows the memory. Where the hard limit cannot be raised, the soft one goes up to it.
  */
-export function raiseLimits(pid = 0): void {
+export function raiseLimits(): void {
   const most = Number(readFileSync('/proc/sys/fs/nr_open', 'utf8'));
-  raise('nofile', Math.min(wantedFiles, most), pid);
-  raise('nproc', Number.POSITIVE_INFINITY, pid);
+  raise('nofile', Math.min(wantedFiles, most));
+  raise('nproc', Number.POSITIVE_INFINITY);
 }
 
-function raise(resource: Resource, wanted: number, pid: number): void {
-  const { soft, hard } = getLimit(resource, pid);
+function raise(resource: Resource, wanted: number): void {
+  const { soft, hard } = getLimit(resource);
   if (soft >= wanted) return;
   try {
-    setLimit(resource, { soft: wanted, hard: Math.max(hard, wanted) }, pid);
+    setLimit(resource, { soft: wanted, hard: Math.max(hard, wanted) });
   } catch (error) {
     if (!isErrno(error, 'EPERM')) throw error;
-    setLimit(resource, { soft: hard, hard }, pid);
+    setLimit(resource, { soft: hard, hard });
   }
 }
 

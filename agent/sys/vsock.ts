@@ -9,11 +9,9 @@ const sockCloexec = 0o2000000;
 const addressSize = 16;
 
 /** The CID of the host as a guest sees it. */
-export const hostCid = 2;
+const hostCid = 2;
 /** Any CID: a listener's own. */
-export const anyCid = 0xffffffff;
-/** This machine itself, where the kernel has vsock_loopback. */
-export const localCid = 1;
+const anyCid = 0xffffffff;
 
 /** Node's native TCP handle: it works for any stream socket, unlike `net.Socket({ fd })`, which knows its families. */
 interface TcpHandle {
