@@ -38,7 +38,8 @@ async function askForRecord(machine: Machine, ref: string, signal: AbortSignal):
           const record = await client.get(ref, { signal: inner });
           return record.state === 'RUNNING' ? undefined : record;
         } catch (error) {
-          if (isBuildvisorError(error, 'VM_NOT_RUNNING') && find(machine.scope)) return undefined;
+          const starting = isBuildvisorError(error, 'VM_NOT_RUNNING', 'NOT_READY');
+          if (starting && find(machine.scope)) return undefined;
           throw error;
         }
       },

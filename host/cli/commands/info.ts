@@ -14,7 +14,7 @@ export async function showInfo(scope: Scope, flags: { json?: boolean }): Promise
   try {
     const info = await client.info();
     if (flags.json)
-      process.stdout.write(`${JSON.stringify({ ...info, sockets: machine.state.sockets, host: machine.state })}\n`);
+      process.stdout.write(`${JSON.stringify({ ...info, host: machine.state })}\n`);
     else process.stdout.write(`${infoLines(info, machine).join('\n')}\n`);
   } finally {
     client.close();
