@@ -14,3 +14,5 @@ export const gatePort = 1025;
 export const maxVsockWrite = 32 * 1024;
 /** First words of the guest console's last line; JSON follows: `{"code":…,"reason":…}`. */
 export const consoleEndMark = 'BUILDVISOR END';
+/** A line of the guest's console: its ports are open. Until then a host that knocks only keeps the booting guest busy. */
+export const consoleListenMark = 'BUILDVISOR LISTENING';

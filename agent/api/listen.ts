@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { hasErrno } from '../../common/errors.ts';
-import { apiPort, gatePort } from '../../common/protocol.ts';
+import { apiPort, consoleListenMark, gatePort } from '../../common/protocol.ts';
 import { pollUntil } from '../../common/wait.ts';
 import type { Logger } from '../log.ts';
 import { isErrno } from '../sys/libc.ts';
@@ -18,7 +18,7 @@ const vsockLimitMs = 60_000;
 
 /**
  * Listens at both doors: on vsock in a guest, for the host only; on the Unix sockets `api.sock` and `buildkit.sock` of a
- * `process` platform's run folder, for its user only.
+ * `process` platform's run folder, for its user only. A guest says so on its console.
  */
 export async function openListeners(
   platform: Platform,
@@ -30,6 +30,7 @@ export async function openListeners(
       listenForHost(apiPort, log, accept.api),
       listenForHost(gatePort, log, accept.gate),
     ]);
+    process.stdout.write(`${consoleListenMark}\n`);
     return { api, gate };
   }
   const { runDir } = platform;

@@ -9,7 +9,7 @@ import { probeKvm } from './kvm-probe.ts';
 import { type QemuLine, qemuArgs } from './qemu-args.ts';
 import { runQmp } from './qmp.ts';
 import { endTied, startTied, type TiedProcess } from './tied-process.ts';
-import { connectThroughKernel, connectThroughSocket } from './vsock-connect.ts';
+import { connectThroughKernel, connectThroughSocket, KnockWhenOpen } from './vsock-connect.ts';
 
 /** The guest's CID where vhost-device-vsock, which serves this VM alone, gives it out. 0 to 2 are reserved (vsock(7)). */
 const privateCid = 3;
@@ -30,15 +30,21 @@ export const qemuDriver: Driver = {
       ...{ kernel: artefact(spec.artefacts, 'kernel'), root: artefact(spec.artefacts, 'root') },
       ...{ memoryBytes: spec.memoryBytes, cpus: spec.cpus, drives: spec.drives },
     };
+    const knock = new KnockWhenOpen(vsock.connect);
     const process = await startTied({
       file: qemu.binary,
       args: qemuArgs(line),
       env: spec.env,
-      onStdout: spec.onConsole,
+      onStdout: (chunk) => {
+        knock.read(chunk);
+        spec.onConsole(chunk);
+      },
       onLine: (text) => spec.onLog(`qemu: ${text}`),
     });
     const description = `qemu ${qemu.version}, ${kvm ? 'kvm' : 'tcg'}`;
-    return running(description, process, vsock, () => runQmp(qmpSocket, 'system_powerdown', qmpLimitMs));
+    return running(description, process, { ...vsock, connect: knock.connect }, () =>
+      runQmp(qmpSocket, 'system_powerdown', qmpLimitMs),
+    );
   },
 };
 

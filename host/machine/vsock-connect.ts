@@ -1,7 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
+import { consoleListenMark } from '../../common/protocol.ts';
 import { withLimit } from '../../common/wait.ts';
+import type { RunningMachine } from './driver.ts';
 
 /** Longest answer to `CONNECT`: `OK` and a port of ten digits. */
 const maxAnswer = 32;
@@ -102,6 +104,38 @@ export async function connectWhenListening<T>(
       await sleepFor(pauseMs, undefined, { signal: inner });
     }
   });
+}
+
+/** Milliseconds after which the guest is tried although its console never said that it listens. */
+const unheardMs = 60_000;
+
+/**
+ * Keeps connections from a guest that is still booting: each would wait in its vsock device until the driver is loaded, and all
+ * of them be answered then. The guest's console says when its ports are open.
+ */
+export class KnockWhenOpen {
+  readonly #connect: RunningMachine['connect'];
+  readonly #unheardAt = performance.now() + unheardMs;
+  #tail = '';
+  #open = false;
+
+  constructor(connectOnce: RunningMachine['connect']) {
+    this.#connect = connectOnce;
+  }
+
+  /** Takes what the console says, in any pieces. */
+  read(chunk: Buffer): void {
+    if (this.#open) return;
+    const text = this.#tail + chunk.toString('latin1');
+    this.#open = text.includes(consoleListenMark);
+    this.#tail = text.slice(-consoleListenMark.length);
+  }
+
+  /** Connects, or rejects at once with `VM_NOT_RUNNING` while the guest's ports are not open. */
+  readonly connect: RunningMachine['connect'] = async (port, signal) => {
+    if (this.#open || performance.now() > this.#unheardAt) return this.#connect(port, signal);
+    throw notListening(port, new Error('its console has not said that it listens'));
+  };
 }
 
 function notListening(port: number | string, cause: unknown): BuildvisorError {

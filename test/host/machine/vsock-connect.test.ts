@@ -4,7 +4,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { connectThroughSocket, connectWhenListening } from '../../../host/machine/vsock-connect.ts';
+import { consoleListenMark } from '../../../common/protocol.ts';
+import { connectThroughSocket, connectWhenListening, KnockWhenOpen } from '../../../host/machine/vsock-connect.ts';
 
 let dir: string;
 let path: string;
@@ -116,4 +117,19 @@ test('and no longer than its limit', async () => {
   const tried = connectWhenListening((signal) => connectThroughSocket(path, 1024, signal), { limitMs: 250 });
   await expect(tried).rejects.toMatchObject({ code: 'TIMED_OUT' });
   expect(performance.now() - started).toBeLessThan(2_000);
+});
+
+test('a guest is left alone until its console says that it listens, in whatever pieces', async () => {
+  const asked: number[] = [];
+  const knock = new KnockWhenOpen((port) => {
+    asked.push(port);
+    return connectThroughSocket(path, port);
+  });
+  const { signal } = new AbortController();
+  knock.read(Buffer.from(`noise\n${consoleListenMark.slice(0, 12)}`));
+  await expect(knock.connect(1024, signal)).rejects.toMatchObject({ code: 'VM_NOT_RUNNING', retryable: true });
+  expect(asked).toEqual([]);
+  knock.read(Buffer.from(`${consoleListenMark.slice(12)}\nmore`));
+  await expect(knock.connect(1025, signal)).rejects.toMatchObject({ code: 'VM_NOT_RUNNING' });
+  expect(asked).toEqual([1025]);
 });
