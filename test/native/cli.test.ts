@@ -143,6 +143,39 @@ describe('build', () => {
     expect(nonsense.exitCode).toBe(2);
   });
 
+  test.each(['directory', 'tar'])('a BuildKit that dies in the middle of the build of a %s: exit 3', async (kind) => {
+    const args = ['-s', scope, '--target', 'slow', '--build-arg', `AT=death-${kind}`];
+    const tar = await execa('tar', ['c', '-C', context, '.'], { encoding: 'buffer' });
+    const running = execa(process.execPath, [entry, 'build', kind === 'tar' ? '-' : context, ...args], {
+      reject: false,
+      input: kind === 'tar' ? tar.stdout : '',
+    });
+    let seen = '';
+    running.stderr.on('data', (data: Buffer) => {
+      seen += data;
+    });
+    await pollUntil({ limitMs: 30_000, everyMs: 50, what: 'the step' }, () =>
+      / begun$/m.test(seen) ? true : undefined,
+    );
+    // In the machine's own processes there is one buildkitd.
+    const kill = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = buildkitd ] && kill -9 $(basename $p); done; true';
+    expect((await cli(['shell', scope, '--', 'sh', '-c', kill])).exitCode).toBe(0);
+    const { exitCode, stderr } = await running;
+    expect(stderr).toMatch(/error: BuildKit went away in the middle of the build/);
+    expect(exitCode).toBe(3);
+    expect((await build('--target', 'good')).exitCode).toBe(0);
+  });
+
+  test.each([
+    ['--secret', 'id=tok,src=/nosuch', '/nosuch'],
+    ['--secret', 'bogus', 'key=value'],
+    ['--ssh', 'default=/nosuch', '/nosuch'],
+  ])('%s %s is bad usage: exit 2', async (option, value, message) => {
+    const { exitCode, stderr } = await build('--target', 'good', option, value);
+    expect(stderr).toContain(message);
+    expect(exitCode).toBe(2);
+  });
+
   test.each(['SIGINT', 'SIGTERM'] as const)('%s cancels in order, exit 130', async (signal) => {
     const running = execa(
       process.execPath,
