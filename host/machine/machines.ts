@@ -68,6 +68,12 @@ export function find(scope: Scope, env: NodeJS.ProcessEnv = process.env): Machin
   return isLive(state) && state.phase === 'ready' ? machineOf(state, false, []) : undefined;
 }
 
+/** Whether the scope has a VM, ready or not: one whose agent or buildkitd starts again is not ready, and has not gone. */
+export function isUp(scope: Scope, env: NodeJS.ProcessEnv = process.env): boolean {
+  const dir = findScopeDir(scope, env);
+  return dir !== undefined && isLive(readVmState(dir));
+}
+
 /** Every scope with a folder, and its VM. */
 export function list(env: NodeJS.ProcessEnv = process.env): KnownMachine[] {
   return listScopes(env).map(({ scope, dir }) => {

@@ -4,11 +4,11 @@ import { fromWireError } from '../../../common/grpc-errors.ts';
 import { pollUntil } from '../../../common/wait.ts';
 import { connectApi } from '../../client/connect.ts';
 import type { BuildRecord } from '../../client/types.ts';
-import { find, type Machine } from '../../machine/machines.ts';
+import { isUp, type Machine } from '../../machine/machines.ts';
 import { usageError } from '../exit.ts';
 
 /** Longest wait in milliseconds for the guest to say how a build ended: its agent may just be starting again. */
-const askLimitMs = 20_000;
+const askLimitMs = 60_000;
 
 /**
  * What a build that buildctl gave up really failed of: buildctl ends alike for a step that failed, for its own arguments and for a
@@ -39,7 +39,7 @@ async function askForRecord(machine: Machine, ref: string, signal: AbortSignal):
           return record.state === 'RUNNING' ? undefined : record;
         } catch (error) {
           const starting = isBuildvisorError(error, 'VM_NOT_RUNNING', 'NOT_READY');
-          if (starting && find(machine.scope)) return undefined;
+          if (starting && isUp(machine.scope)) return undefined;
           throw error;
         }
       },

@@ -1,7 +1,7 @@
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
 import { pollUntil } from '../../../common/wait.ts';
-import { ensureUp, find, list, type Machine } from '../../machine/machines.ts';
+import { ensureUp, find, isUp, list, type Machine } from '../../machine/machines.ts';
 import { differsNote, requireScope, upOptions } from '../machine-options.ts';
 import { openProgress, resolveMode } from '../progress/progress.ts';
 import { Display } from './display.ts';
@@ -109,7 +109,7 @@ async function judge(thrown: unknown, scope: Scope, signal: AbortSignal): Promis
   if (!isBuildvisorError(error, 'BUILD_FAILED', 'VM_NOT_RUNNING')) return error;
   // A monitor whose VM has gone says so a moment after the connections are cut.
   if (error.code === 'VM_NOT_RUNNING') await waitUntilGone(scope);
-  if (find(scope)) return error;
+  if (isUp(scope)) return error;
   const state = list().find((known) => known.scope === scope)?.state;
   const why = state?.error?.message ?? state?.endReason;
   return new BuildvisorError('VM_FAILED', `The VM of ${scope} went away during the build${why ? `: ${why}` : ''}`, {
@@ -121,7 +121,7 @@ async function judge(thrown: unknown, scope: Scope, signal: AbortSignal): Promis
 async function waitUntilGone(scope: Scope): Promise<void> {
   const limits = { limitMs: goneLimitMs, everyMs: 50, what: `the end of the VM of ${scope}` };
   try {
-    await pollUntil(limits, () => (find(scope) ? undefined : true));
+    await pollUntil(limits, () => (isUp(scope) ? undefined : true));
   } catch (error) {
     if (!isBuildvisorError(error, 'TIMED_OUT')) throw error;
   }

@@ -13,8 +13,7 @@ export async function showInfo(scope: Scope, flags: { json?: boolean }): Promise
   const client = connectApi(machine.apiSocket);
   try {
     const info = await client.info();
-    if (flags.json)
-      process.stdout.write(`${JSON.stringify({ ...info, host: machine.state })}\n`);
+    if (flags.json) process.stdout.write(`${JSON.stringify({ ...info, host: machine.state })}\n`);
     else process.stdout.write(`${infoLines(info, machine).join('\n')}\n`);
   } finally {
     client.close();

@@ -3,7 +3,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { hasErrno } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
-import { list } from '../../machine/machines.ts';
+import { isUp, list } from '../../machine/machines.ts';
 import { usageError } from '../exit.ts';
 import { plainText } from '../progress/text.ts';
 
@@ -23,7 +23,7 @@ export async function showLogs(scope: Scope, flags: { follow?: boolean; lines?: 
     print(wanted);
     while (flags.follow) {
       // Looked at before reading, so that nothing written until then is missed.
-      const live = isLiveNow(scope);
+      const live = isUp(scope);
       for (let more = console.readMore(); more !== ''; more = console.readMore()) print(more);
       if (!live) break;
       await sleepFor(pollMs);
@@ -37,10 +37,6 @@ function consoleOf(scope: Scope): string {
   const state = list().find((known) => known.scope === scope)?.state;
   if (state && statSync(state.consoleLog, { throwIfNoEntry: false })) return state.consoleLog;
   throw usageError(`${scope} has no console log: it has not had a VM yet`, `\`buildvisor up ${scope}\` boots it.`);
-}
-
-function isLiveNow(scope: Scope): boolean {
-  return list().find((known) => known.scope === scope)?.live ?? false;
 }
 
 /** A guest must not move the reader's cursor or set the terminal's title. */

@@ -1,7 +1,7 @@
 import { BuildvisorError, toBuildvisorError } from '../../../common/errors.ts';
 import type { Scope } from '../../../common/scope.ts';
 import { formatDuration } from '../../../common/units.ts';
-import { ensureUp, list } from '../../machine/machines.ts';
+import { ensureUp, isUp } from '../../machine/machines.ts';
 import { Display } from '../build/display.ts';
 import { catchInterrupts } from '../build/interrupt.ts';
 import { MachineStep } from '../build/machine-step.ts';
@@ -48,8 +48,7 @@ export async function bringUp(
 
 /** The VM does not belong to the call that asked for it: others may wait for it too. */
 function stoppedWaiting(scope: Scope): BuildvisorError {
-  const live = list().some((known) => known.scope === scope && known.live);
   return new BuildvisorError('ABORTED', `No longer waiting for the VM of ${scope}`, {
-    ...(live ? { hint: `It goes on booting; \`buildvisor down ${scope}\` stops it.` } : {}),
+    ...(isUp(scope) ? { hint: `It goes on booting; \`buildvisor down ${scope}\` stops it.` } : {}),
   });
 }
