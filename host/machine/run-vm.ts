@@ -193,7 +193,7 @@ async function loadDriver(name: DriverName): Promise<Driver> {
 
 /** What the VMM and a `process` guest get of this process's environment: how to find programs and proxies, and nothing of the user's. */
 export function machineEnv(env: NodeJS.ProcessEnv): Record<string, string> {
-  const passed = /^(PATH|HOME|TMPDIR|LANG|LC_ALL|TZ|(https?|no|all)_proxy)$/i;
+  const passed = /^(PATH|HOME|TMPDIR|LANG|LC_ALL|TZ|BUILDVISOR_DURABILITY|(https?|no|all)_proxy)$/i;
   const entries = Object.entries(env).filter((entry): entry is [string, string] => {
     return passed.test(entry[0]) && entry[1] !== undefined;
   });
