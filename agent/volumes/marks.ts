@@ -136,7 +136,7 @@ async function readMark(mountpoint: string, name: string): Promise<string | unde
 }
 
 /** A mark is there whole or not at all, also after a power cut: written, synced, renamed, its folder synced. */
-async function writeMark(mountpoint: string, name: string, text: string): Promise<void> {
+export async function writeMark(mountpoint: string, name: string, text: string): Promise<void> {
   const path = join(mountpoint, name);
   {
     await using file = await open(`${path}.new`, 'w', 0o644);
@@ -147,7 +147,8 @@ async function writeMark(mountpoint: string, name: string, text: string): Promis
   await syncFolder(dirname(path));
 }
 
-async function syncFolder(path: string): Promise<void> {
+/** Makes what was made, renamed or removed in a folder outlive a power cut. */
+export async function syncFolder(path: string): Promise<void> {
   await using folder = await open(path, 'r');
   await folder.sync();
 }
