@@ -8,6 +8,7 @@ import { Idle } from './builds/idle.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
+import { Durability } from './volumes/durability.ts';
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
@@ -54,6 +55,7 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
     async openBuilds() {
       const scratch = parts.volumes.find(({ name }) => name === 'scratch');
       if (scratch === undefined || parts.config === undefined) throw state.notReady();
+      const durability = new Durability(parts.volumes.find(({ name }) => name === 'cache') ?? scratch);
       builds = await Builds.open({
         buildctl: join(platform.toolsDir, 'buildctl'),
         runDir: platform.runDir,
@@ -61,6 +63,7 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
         contextBytes: parts.config.limits.contextBytes,
         idle,
         log,
+        makeDurable: () => durability.sync(),
         onChange: () => state.touch(),
       });
       gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });

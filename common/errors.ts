@@ -34,6 +34,7 @@ export const systemCodes = [
   'VOLUME_MISSING',
   'VOLUME_DAMAGED',
   'VOLUME_BUSY',
+  'NOT_DURABLE',
   'NETWORK_FAILED',
   'AGENT_FAILED',
   'BUILDKITD_FAILED',

@@ -22,6 +22,8 @@ export interface BuildsOptions {
   /** Most bytes a context may hold, unpacked. */
   contextBytes: number;
   idle: Idle;
+  /** Resolves when all that BuildKit has written outlives a power cut; rejects with why it does not. */
+  makeDurable?: () => Promise<void>;
   log: Logger;
   /** Called when a build has started or ended. */
   onChange: () => void;
@@ -61,6 +63,8 @@ export class Builds implements GateRecorder {
       await mkdir(join(options.scratchDir, dir), { recursive: true, mode: 0o700 });
     await mkdir(join(options.runDir, 'builds'), { recursive: true, mode: 0o700 });
     await builds.#store.load();
+    for (const build of builds.#store.list())
+      if (build.state === 'SUCCEEDED' && !build.durable) void builds.#settle(build);
     return builds;
   }
 
@@ -120,7 +124,7 @@ export class Builds implements GateRecorder {
   /** Takes no more builds and waits for those that run, at most `limitMs`; then calls them off. */
   async drain(limitMs: number, signal?: AbortSignal): Promise<void> {
     this.#draining = true;
-    const all = Promise.all(this.#store.list().map(({ ended }) => ended));
+    const all = Promise.all(this.#store.list().map(({ closed }) => closed));
     try {
       await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
     } catch (error) {
@@ -219,8 +223,26 @@ export class Builds implements GateRecorder {
     throw new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
   }
 
-  #told({ id, route, state, result, endedAtMs, startedAtMs }: Build): void {
+  /** Tells when a build that passed is durable. Nobody's build waits for it. */
+  async #settle(build: Build): Promise<void> {
+    const leave = this.#options.idle.enter();
+    try {
+      if (!this.#options.makeDurable) throw new BuildvisorError('NOT_DURABLE', 'Nothing here makes builds durable');
+      await this.#options.makeDurable();
+      build.settle();
+    } catch (error) {
+      const why = toBuildvisorError(error);
+      build.settle(why);
+      if (why.code !== 'NOT_DURABLE') this.#options.log.error({ build: build.id, err: why }, 'a build is not durable');
+    } finally {
+      leave();
+    }
+  }
+
+  #told(build: Build): void {
+    const { id, route, state, result, endedAtMs, startedAtMs } = build;
     const { error, steps } = result ?? {};
+    if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
     // No step names and no messages: BuildKit puts build arguments into them.
     const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
