@@ -107,7 +107,9 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
     await writeFile(path, pem, { mode: 0o600 });
   }
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
-  return new Buildkitd({ platform, ...paths, root: root.root, stepLog: config.buildkit.stepLog, log });
+  const { stepLog, hangLimitMs } = config.buildkit;
+  const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
+  return new Buildkitd({ platform, ...paths, root: root.root, stepLog, liveness, log });
 }
 
 /** Where buildkitd listens; only the gate connects to it. */

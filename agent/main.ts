@@ -5,6 +5,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BuildvisorError, toBuildvisorError } from '../common/errors.ts';
+import { formatDuration } from '../common/units.ts';
 import { withLimit } from '../common/wait.ts';
 import { StateBoard } from './api/state.ts';
 import { boot } from './boot.ts';
@@ -16,9 +17,10 @@ import type { Service } from './serve.ts';
 import { readPlatform } from './sys/platform.ts';
 import { close } from './volumes/close.ts';
 
-/** How long builds that run may go on after a stop was asked for, in milliseconds. */
-const drainLimitMs = 10_000;
-/** How long a machine that failed can be asked why, in milliseconds. */
+/**
+ * How long a machine that failed can be asked why, in milliseconds. One with a shell that had been ready stays until it was idle
+ * for as long as its config says, for somebody to look into it.
+ */
 const failedLingerMs = 10_000;
 
 /** How long the parts of a boot that is called off may take to notice, in milliseconds. */
@@ -28,6 +30,7 @@ const log = openLog(logLevel(process.env.BUILDVISOR_LOG));
 const state = new StateBoard();
 const parts = new Parts(readPlatform());
 let service: Service | undefined;
+let wasReady = false;
 
 const stopping = new AbortController();
 const stopped = once(stopping.signal, 'abort');
@@ -51,13 +54,14 @@ async function rise(): Promise<void> {
   service = await openService();
   parts.phase('api');
   await service.openBuilds();
-  state.set('BOOTING', 'waiting for buildkitd to answer');
+  state.set('BOOTING', `waiting for buildkitd to answer, at most ${formatDuration(buildkitd.readyLimitMs)}`);
   parts.worker = await buildkitd.ready;
   parts.phase('ready');
   state.set('READY', 'taking builds');
   log.info({ phases: Object.fromEntries(parts.phases.map(({ name, atMs }) => [name, atMs])) }, 'ready');
   await link.send({ type: 'ready' });
   service.watchIdle();
+  wasReady = true;
 }
 
 /** gRPC is loaded only now: buildkitd starts meanwhile. */
@@ -73,8 +77,12 @@ async function onBuildkitd(
   error: BuildvisorError | undefined,
 ): Promise<void> {
   if (now === 'failed') broken.reject(error);
-  else if (now === 'restarting') state.set('BOOTING', 'buildkitd ended and is being started again', error);
-  else if (now === 'ready' && parts.worker !== undefined) {
+  else if (now === 'restarting') {
+    const why = error ?? buildkitd.lastFailure;
+    const limit = formatDuration(buildkitd.readyLimitMs);
+    const detail = `buildkitd is being started again, at most ${limit}: ${why?.message ?? 'it ended'}`;
+    state.set('BOOTING', detail, why);
+  } else if (now === 'ready' && parts.worker !== undefined) {
     parts.worker = await buildkitd.ready;
     state.set('READY', 'taking builds');
   }
@@ -100,10 +108,24 @@ async function lingerAsFailed(failure: BuildvisorError): Promise<void> {
   state.set('FAILED', message, failure);
   try {
     service ??= await openService();
-    await Promise.race([stopped, sleep(failedLingerMs)]);
+    if (wasReady && parts.config?.machine.shell === true) {
+      log.info('the machine stays for its shell');
+      service.watchIdle();
+      await stopped;
+    } else await Promise.race([stopped, sleep(failedLingerMs)]);
   } catch (error) {
     log.error({ err: error }, 'nobody can be told');
   }
+}
+
+/** Lets builds that run go on for a while, visibly. */
+async function drainBuilds(reason: string): Promise<void> {
+  const limitMs = parts.config?.machine.drainLimitMs ?? 0;
+  const running = service?.running ?? 0;
+  if (running > 0)
+    state.set('DRAINING', `stopping: ${reason}; builds that run (${running}) have ${formatDuration(limitMs)} to end`);
+  await service?.drain(limitMs, reason);
+  state.set('DRAINING', `stopping: ${reason}; buildkitd and the volumes are being closed`);
 }
 
 /** Takes down what is up, in order, and tells init how it ended. What does not go down in order makes the end a failure. */
@@ -123,7 +145,7 @@ async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
   };
   const settled = rising.catch(() => undefined);
   await step('boot', () => withLimit({ limitMs: riseEndLimitMs, what: 'the boot to end' }, () => settled));
-  await step('builds', () => service?.drain(drainLimitMs));
+  await step('builds', () => drainBuilds(reason));
   await step('buildkitd', () => parts.buildkitd?.stop());
   parts.network?.close();
   await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, { log }))));

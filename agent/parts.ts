@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { MachineFacts } from './api/machine.ts';
 import type { BootPhase } from './api/state.ts';
 import type { Buildkitd } from './buildkit/buildkitd.ts';
+import { buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import type { WorkerInfo } from './buildkit/worker.ts';
 import type { Config, GcPolicy } from './config/index.ts';
 import type { Network } from './network/bring-up.ts';
@@ -42,11 +43,17 @@ export class Parts {
       gcPolicies: this.gcPolicies,
       capabilities: [
         { name: 'steps-network', available: steps?.bridge !== undefined, reason: steps?.reason ?? '' },
+        {
+          name: 'memory-limits',
+          ...available(isBuildsMemoryLimited(this.platform), 'the kernel has no memory controller of cgroup v2'),
+        },
         { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
         { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
       ],
       bootPhases: this.phases,
       buildkitdRestarts: this.buildkitd?.restarts ?? 0,
+      buildkitdLastFailure: this.buildkitd?.lastFailure,
+      buildsMemoryBytes: isBuildsMemoryLimited(this.platform) ? buildsMemoryLimit() : 0,
       buildsRunning,
     };
   }

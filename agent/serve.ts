@@ -3,6 +3,7 @@ import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
+import { buildsMemoryKills, buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Gate } from './gate/gate.ts';
@@ -26,7 +27,9 @@ export interface Service {
   /** Begins to count idle time. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
-  drain(limitMs: number): Promise<void>;
+  /** Builds that run. */
+  readonly running: number;
+  drain(limitMs: number, reason: string): Promise<void>;
   /** Ends the API. */
   close(): Promise<void>;
 }
@@ -66,19 +69,36 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
         makeDurable: () => durability.sync(),
         onChange: () => state.touch(),
       });
-      gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });
+      const upstream = buildkitdSocket(platform.runDir);
+      gate = new Gate({ upstream, recorder: builds, log, whyGone: () => whyGone(parts) });
       builds.attach(gate);
     },
     watchIdle: () => idle.start(),
-    async drain(limitMs) {
+    async drain(limitMs, reason) {
+        causes: {
+          whyGone: async (limitMs) => parts.buildkitd?.whyGone(limitMs),
+          memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
+          memoryLimitBytes: buildsMemoryLimit(),
+        },
       idle.stop();
       listeners.gate.close();
-      await builds?.drain(limitMs);
+      gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
+      await builds?.drain(limitMs, reason);
       gate?.close();
     },
     async close() {
       listeners.api.close();
+    get running() {
+      return builds?.running ?? 0;
+    },
       await api.close();
     },
   };
+}
+
+/** For the clients of a buildkitd that does not answer just now. */
+function whyGone({ buildkitd }: Parts): string | undefined {
+  if (buildkitd === undefined || buildkitd.state === 'ready') return undefined;
+  const why = buildkitd.lastFailure?.message;
+  return why === undefined ? undefined : `buildkitd is being started again: ${why}`;
 }

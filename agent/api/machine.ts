@@ -1,4 +1,5 @@
 import { cpus, release, totalmem } from 'node:os';
+import type { BuildvisorError } from '../../common/errors.ts';
 import type { InfoRequest__Output } from '../../common/generated/types/buildvisor/v1/InfoRequest.ts';
 import type { InfoResponse } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
 import type { MachineHandlers } from '../../common/generated/types/buildvisor/v1/Machine.ts';
@@ -33,6 +34,9 @@ export interface MachineFacts {
   capabilities: Capability[];
   bootPhases: BootPhase[];
   buildkitdRestarts: number;
+  buildkitdLastFailure: BuildvisorError | undefined;
+  /** 0 where nothing bounds it. */
+  buildsMemoryBytes: number;
   buildsRunning: number;
 }
 
@@ -79,6 +83,8 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     cpus: cpus().length,
     idleTimeoutMs: facts.idleTimeoutMs,
     buildkitdRestarts: facts.buildkitdRestarts,
+    buildkitdLastFailure: facts.buildkitdLastFailure === undefined ? null : toWireError(facts.buildkitdLastFailure),
+    buildsMemoryBytes: facts.buildsMemoryBytes,
   };
 }
 

@@ -1,12 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { raiseLimits } from '../sys/rlimit.ts';
-import { Daemon, type DaemonOptions } from './daemon.ts';
+import { Daemon, type DaemonOptions, readyLimit } from './daemon.ts';
 import { killLeftovers } from './leftovers.ts';
+import { type LivenessLimits, untilSilent, usualLiveness } from './liveness.ts';
 import type { WorkerInfo } from './worker.ts';
 
 /** What a {@link Buildkitd} needs. */
-export type BuildkitdOptions = DaemonOptions;
+export interface BuildkitdOptions extends DaemonOptions {
+  /** When one that runs and does not answer is taken for dead. */
+  liveness?: LivenessLimits;
+}
 
 /** How buildkitd is. `restarting` comes after it died, `failed` when it is given up. */
 export type BuildkitdState = 'idle' | 'starting' | 'ready' | 'restarting' | 'stopping' | 'stopped' | 'failed';
@@ -32,6 +36,8 @@ export class Buildkitd {
   #state: BuildkitdState = 'idle';
   #ready = Promise.withResolvers<WorkerInfo>();
   #restarts = 0;
+  #death = Promise.withResolvers<BuildvisorError>();
+  #lastFailure: BuildvisorError | undefined;
   #daemon: Daemon | undefined;
   #running: Promise<void> | undefined;
 
@@ -48,6 +54,30 @@ export class Buildkitd {
   /** How often it has been started again. */
   get restarts(): number {
     return this.#restarts;
+  }
+
+  /** What it last died of; undefined while it never did. */
+  get lastFailure(): BuildvisorError | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Milliseconds that a start may take now: more, the more its volume holds. */
+  get readyLimitMs(): number {
+    return readyLimit(this.#options.root);
+  }
+
+  /**
+   * Why it does not answer: what it died of, or dies of within the limit. For who saw a connection break, which comes before
+   * anybody knows why.
+   */
+  async whyGone(limitMs: number): Promise<BuildvisorError | undefined> {
+    const timer = new AbortController();
+    const late = sleep(limitMs, undefined, { signal: timer.signal }).catch(() => undefined);
+    try {
+      return await Promise.race([this.#death.promise, late]);
+    } finally {
+      timer.abort();
+    }
   }
 
   /** Its process while there is one. */
@@ -121,17 +151,35 @@ export class Buildkitd {
     try {
       const worker = await daemon.answers(this.#stopping.signal);
       readyAt = performance.now();
+      this.#death = Promise.withResolvers();
       this.#ready.resolve(worker);
       this.#set('ready');
+      failure = await this.#untilItHangs(daemon);
     } catch (error) {
       failure = toBuildvisorError(error);
       if (!this.#stopping.signal.aborted) daemon.kill('SIGKILL');
     }
     await daemon.exited;
     this.#daemon = undefined;
-    if (!this.#stopping.signal.aborted) await this.#sweep();
     const livedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
-    return { error: failure ?? daemon.failure(), livedMs, answered: readyAt !== undefined };
+    const error = failure ?? daemon.failure();
+    this.#death.resolve(error);
+    if (!this.#stopping.signal.aborted) {
+      this.#lastFailure = error;
+      await this.#sweep();
+    }
+    return { error, livedMs, answered: readyAt !== undefined };
+  }
+
+  /** Kills it once it does not answer any more. @returns the reason; undefined when it ended by itself or was stopped */
+  async #untilItHangs(daemon: Daemon): Promise<BuildvisorError | undefined> {
+    const over = new AbortController();
+    void daemon.exited.then(() => over.abort());
+    const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
+    const silentMs = await untilSilent(this.#options.socket, this.#options.liveness ?? usualLiveness, signal);
+    if (silentMs === undefined) return undefined;
+    daemon.kill('SIGKILL');
+    return daemon.hung(silentMs);
   }
 
   async #sweep(): Promise<void> {

@@ -5,6 +5,7 @@ import { toWireError } from '../../common/grpc-errors.ts';
 import { decodeStatus } from '../../common/status-decode.ts';
 import { StepCounter } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';
+import { withStep } from './causes.ts';
 import { outcomeError, readDetails, toBuildError } from './failure.ts';
 import type { Journal, JournalHead } from './journal.ts';
 
@@ -35,6 +36,7 @@ export class Build {
   readonly #calledOff = new AbortController();
   #solveStartedAtMs: number | undefined;
   #outcome: SolveOutcome | undefined;
+  #cause: BuildvisorError | undefined;
   readonly #solved = Promise.withResolvers<SolveOutcome>();
 
   constructor(head: JournalHead, journal: Journal) {
@@ -98,9 +100,10 @@ export class Build {
     this.#steps.add(decodeStatus(message));
   }
 
-  /** The solve is over. */
-  solveEnded(outcome: SolveOutcome): void {
+  /** The solve is over. @param cause says better than the outcome why it failed */
+  solveEnded(outcome: SolveOutcome, cause?: BuildvisorError): void {
     this.#outcome ??= outcome;
+    this.#cause ??= cause;
     this.#solved.resolve(outcome);
   }
 
@@ -111,7 +114,7 @@ export class Build {
   end(error?: BuildvisorError): void {
     if (this.state !== 'RUNNING') return;
     const passed = this.#outcome?.code === 0 && error === undefined;
-    const failure = passed ? undefined : (this.#reason() ?? error ?? this.#solveError());
+    const failure = passed ? undefined : (this.#reason() ?? this.#explained() ?? error ?? this.#solveError());
     this.endedAtMs = Date.now();
     this.state = stateOf(failure);
     this.result = this.#makeResult(failure);
@@ -153,6 +156,10 @@ export class Build {
 
   #reason(): BuildvisorError | undefined {
     return this.#calledOff.signal.aborted ? (this.#calledOff.signal.reason as BuildvisorError) : undefined;
+  }
+
+  #explained(): BuildvisorError | undefined {
+    return this.#cause && withStep(this.#cause, this.#steps.failed());
   }
 
   #solveError(): BuildvisorError {

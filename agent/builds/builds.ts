@@ -1,10 +1,12 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { formatDuration } from '../../common/units.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { GateRecorder, SolveOutcome, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
 import type { Build } from './build.ts';
+import { type Causes, findCause, notTaken } from './causes.ts';
 import type { Idle } from './idle.ts';
 import { receiveContext } from './receive.ts';
 import { type BuildsGate, solve } from './solve.ts';
@@ -24,6 +26,8 @@ export interface BuildsOptions {
   idle: Idle;
   /** Resolves when all that BuildKit has written outlives a power cut; rejects with why it does not. */
   makeDurable?: () => Promise<void>;
+  /** What is known of failures beside BuildKit's word. */
+  causes?: Causes;
   log: Logger;
   /** Called when a build has started or ended. */
   onChange: () => void;
@@ -46,8 +50,10 @@ export class Builds implements GateRecorder {
   readonly #store: BuildStore;
   /** Builds that run, by the name the gate knows them by. */
   readonly #running = new Map<string, Build>();
+  /** The kernel's count of memory kills when a solve began, by the same name. */
+  readonly #killsBefore = new Map<string, number>();
   #gate: BuildsGate | undefined;
-  #draining = false;
+  #draining: string | undefined;
   #doors = 0;
 
   private constructor(options: BuildsOptions) {
@@ -116,21 +122,25 @@ export class Builds implements GateRecorder {
     const build = this.get(name);
     if (build.state !== 'RUNNING') return build;
     build.callOff(reason);
-    if (build.ref !== '') void this.#gate?.cancel(build.ref);
+    const why = reason.code === 'BUILD_CANCELLED' ? undefined : reason.message;
+    if (build.ref !== '') void this.#gate?.cancel(build.ref, why);
     await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, () => build.ended);
     return build;
   }
 
-  /** Takes no more builds and waits for those that run, at most `limitMs`; then calls them off. */
-  async drain(limitMs: number, signal?: AbortSignal): Promise<void> {
-    this.#draining = true;
+  /**
+   * Takes no more builds and waits for those that run, at most `limitMs`; then calls them off.
+   * @param reason why the machine stops, for those that are called off
+   */
+  async drain(limitMs: number, reason: string, signal?: AbortSignal): Promise<void> {
+    this.#draining = reason;
     const all = Promise.all(this.#store.list().map(({ closed }) => closed));
     try {
       await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
     } catch (error) {
       if (!isBuildvisorError(error, 'TIMED_OUT', 'ABORTED')) throw error;
       const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
-      await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped())));
+      await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped(reason, limitMs))));
     }
   }
 
@@ -145,6 +155,7 @@ export class Builds implements GateRecorder {
     }
     build.solveStarted(ref);
     this.#running.set(ref, build);
+    this.#killsBefore.set(ref, this.#options.causes?.memoryKills() ?? 0);
     if (own) void this.#writeHead(own);
   }
 
@@ -158,9 +169,21 @@ export class Builds implements GateRecorder {
 
   solveEnded(ref: string, outcome: SolveOutcome): void {
     const build = this.#running.get(ref);
+    const killsBefore = this.#killsBefore.get(ref) ?? 0;
     this.#running.delete(ref);
-    build?.solveEnded(outcome);
-    if (build?.route !== 'session') return;
+    this.#killsBefore.delete(ref);
+    if (build) void this.#end(build, outcome, killsBefore);
+  }
+
+  async #end(build: Build, outcome: SolveOutcome, killsBefore: number): Promise<void> {
+    let cause: BuildvisorError | undefined;
+    if (outcome.code !== 0)
+      cause = await findCause(outcome, this.#options.causes, killsBefore).catch((err: unknown) => {
+        this.#options.log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+        return undefined;
+      });
+    build.solveEnded(outcome, cause);
+    if (build.route !== 'session') return;
     build.end();
     this.#told(build);
   }
@@ -184,6 +207,7 @@ export class Builds implements GateRecorder {
       await this.#solve(build, spec, context, streams.onOutput);
     } catch (thrown) {
       error = toBuildvisorError(thrown);
+      if (error.code === 'BUILD_FAILED' && !build.solving) error = await notTaken(error, this.#options.causes);
     }
     build.end(error);
     this.#told(build);
@@ -219,8 +243,9 @@ export class Builds implements GateRecorder {
   }
 
   #refuseWhenDraining(): void {
-    if (!this.#draining) return;
-    throw new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
+    if (this.#draining === undefined) return;
+    const message = `The machine is stopping (${this.#draining}) and takes no more builds`;
+    throw new BuildvisorError('DRAINING', message, { facts: { reason: this.#draining }, retryable: true });
   }
 
   /** Tells when a build that passed is durable. Nobody's build waits for it. */
@@ -254,8 +279,11 @@ function cancelled(): BuildvisorError {
   return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled');
 }
 
-function stopped(): BuildvisorError {
-  return new BuildvisorError('BUILD_INTERRUPTED', 'The machine stopped in the middle of the build', {
+function stopped(reason: string, limitMs: number): BuildvisorError {
+  const message = `The machine stops (${reason}), and the build did not end within ${formatDuration(limitMs)}`;
+  return new BuildvisorError('BUILD_INTERRUPTED', message, {
+    facts: { why: 'stop', reason, limitMs },
+    hint: 'Build again; what was done is in the cache.',
     retryable: true,
   });
 }

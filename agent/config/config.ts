@@ -29,6 +29,8 @@ export interface Config {
     hostname: string;
     /** 0 is never. */
     idleTimeoutMs: number;
+    /** For builds that run when the machine is to stop. */
+    drainLimitMs: number;
     shell: boolean;
   };
   network: {
@@ -44,6 +46,8 @@ export interface Config {
     maxParallelism?: number;
     entitlements: Entitlement[];
     platformsCacheMaxAgeMs?: number;
+    /** For a buildkitd that does not answer. */
+    hangLimitMs: number;
     /** What is kept of one step's output; -1 is unlimited. */
     stepLog: { maxBytes: number; maxBytesPerSecond: number };
   };
@@ -68,13 +72,19 @@ export function toConfig(written: Written): Config {
   const { machine, network, buildkit, gc } = written;
   return {
     scope: written.scope,
-    machine: { hostname: machine.hostname, idleTimeoutMs: machine['idle-timeout'], shell: machine.shell },
+    machine: {
+      hostname: machine.hostname,
+      idleTimeoutMs: machine['idle-timeout'],
+      drainLimitMs: machine['drain-limit'],
+      shell: machine.shell,
+    },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
     volumes: { cache: { mode: written.volumes.cache.mode } },
     buildkit: present({
       maxParallelism: buildkit['max-parallelism'],
       entitlements: buildkit.entitlements,
       platformsCacheMaxAgeMs: buildkit['platforms-cache-max-age'],
+      hangLimitMs: buildkit['hang-limit'],
       stepLog: { maxBytes: buildkit['step-log'].max, maxBytesPerSecond: buildkit['step-log']['max-per-second'] },
     }),
     gc: present({

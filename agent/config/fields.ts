@@ -149,13 +149,18 @@ interface Bounds {
 }
 
 /** A duration in milliseconds, at most ten years. */
-export function duration(about: string, example: string, { min = 0, words = {} }: Bounds = {}) {
-  const takes = `a duration${min > 0 ? ` of at least ${min / 1000} s` : ''} such as ${quote(example)}${orWords(words)}`;
+export function duration(
+  about: string,
+  example: string,
+  { min = 0, max = Number.MAX_SAFE_INTEGER, words = {} }: Bounds = {},
+) {
+  const atMost = max < Number.MAX_SAFE_INTEGER ? ` and at most ${max / 1000} s` : '';
+  const takes = `a duration${min > 0 ? ` of at least ${min / 1000} s` : ''}${atMost} such as ${quote(example)}${orWords(words)}`;
   return field({ about, takes }, (value) => {
     if (typeof value !== 'string') return undefined;
     if (Object.hasOwn(words, value)) return words[value];
     const ms = parseDuration(value);
-    return ms !== undefined && ms >= min ? ms : undefined;
+    return ms !== undefined && ms >= min && ms <= max ? ms : undefined;
   });
 }
 

@@ -14,7 +14,7 @@ import { toHeaders } from './headers.ts';
 import { sessionOptions, windows } from './http2-options.ts';
 import { frameMessage, MessageReader } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { relay, type Tap } from './relay.ts';
+import { refuse, relay, type Tap } from './relay.ts';
 import type { Solve, Solves } from './solves.ts';
 
 /** How long calls that are read to their end without their client may take, in milliseconds. */
@@ -28,6 +28,9 @@ export interface ConnectionContext {
   recorder: GateRecorder;
   solves: Solves;
   log: Logger;
+  whyGone: () => string | undefined;
+  /** Set once no more solves are taken. */
+  refusal: string | undefined;
 }
 
 /** One client's connection and its own one to buildkitd: streams map one to one, and the end of one is the other's. */
@@ -88,12 +91,16 @@ export class Connection {
         relay(stream, request, this.#up, this.#statusTap());
         break;
       default:
-        relay(stream, request, this.#up, {});
+        relay(stream, request, this.#up, { whyGone: this.#context.whyGone });
     }
   }
 
   #serveSolve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { solves } = this.#context;
+    const { solves, refusal, whyGone } = this.#context;
+    if (refusal !== undefined && this.#origin.build === undefined) {
+      refuse(stream, refusal);
+      return;
+    }
     let solve: Solve | undefined;
     let response: Buffer | undefined;
     const requests = new MessageReader((message) => {
@@ -101,12 +108,13 @@ export class Connection {
       // What a client asks for its own sake, such as buildx to learn what buildkitd can do, is no build.
       if (internal) return;
       solve = solves.begin(ref, this.#origin.build, () => this.#openStatus(ref));
-      if (solve) solve.cancel = (reason) => call.cancel(reason);
+      if (solve) solve.cancel = (why) => call.cancel(why);
     });
     const responses = new MessageReader((message) => {
       response = message;
     });
     const call = relay(stream, request, this.#up, {
+      whyGone,
       request: (chunk) => requests.push(chunk),
       response: (chunk) => responses.push(chunk),
       ended: (end) => {

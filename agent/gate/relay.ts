@@ -16,6 +16,8 @@ export interface Tap {
   response?(chunk: Buffer): void;
   /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
   outlivesClient?(): boolean;
+  /** Why buildkitd does not answer, for the client of a call that broke. */
+  whyGone?(): string | undefined;
   /** The call is over upstream. Called once. */
   ended?(end: RelayEnd): void;
 }
@@ -28,14 +30,16 @@ export interface RelayEnd {
   calledOff: boolean;
 }
 
+const cancelled = 'the build was cancelled';
+
 /** How to answer: buildkitd sends no date, so the gate adds none. */
 const withBody = { waitForTrailers: true, sendDate: false };
 const statusAlone = { endStream: true, sendDate: false };
 
 /** One call on its way through. */
 export interface Relay {
-  /** Calls it off upstream and tells the client so. */
-  cancel(message: string): void;
+  /** Calls it off upstream and tells the client: that it is unavailable, and why; without a reason, that it was cancelled. */
+  cancel(why?: string): void;
 }
 
 /**
@@ -44,7 +48,7 @@ export interface Relay {
  */
 export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up: ClientHttp2Session, tap: Tap): Relay {
   if (up.destroyed || up.closed) {
-    refuse(down, 'buildkitd does not answer');
+    refuse(down, tap.whyGone?.() ?? 'buildkitd does not answer');
     tap.ended?.({ status: undefined, calledOff: false });
     return { cancel: () => undefined };
   }
@@ -96,7 +100,7 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
     if (!isOpen(down) || trailers) return;
     const code = upstream.rstCode || constants.NGHTTP2_INTERNAL_ERROR;
     if (!answered)
-      refuse(down, calledOff ? 'the build was cancelled' : `buildkitd ended the call (${code})`, calledOff);
+      refuse(down, calledOff ? cancelled : (tap.whyGone?.() ?? `buildkitd ended the call (${code})`), calledOff);
     else down.close(code);
   });
   down.on('close', () => {
@@ -107,10 +111,10 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
   });
 
   return {
-    cancel(message) {
+    cancel(why) {
       if (over) return;
       calledOff = true;
-      if (!answered) refuse(down, message, true);
+      if (!answered) refuse(down, why ?? cancelled, why === undefined);
       upstream.close(constants.NGHTTP2_CANCEL);
     },
   };
@@ -135,8 +139,8 @@ function passAnswer(up: ClientHttp2Stream, down: ServerHttp2Stream, tap: Tap): v
   down.on('drain', () => up.resume());
 }
 
-/** Ends a call that has no answer yet with a status of our own. */
-function refuse(down: ServerHttp2Stream, message: string, cancelled = false): void {
+/** Ends a call that has no answer yet with a status of our own: UNAVAILABLE, or CANCELLED. */
+export function refuse(down: ServerHttp2Stream, message: string, cancelled = false): void {
   if (!isOpen(down) || down.headersSent) return;
   down.resume();
   down.respond(statusOnly(cancelled ? grpcCodes.cancelled : grpcCodes.unavailable, message), statusAlone);

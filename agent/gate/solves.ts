@@ -126,7 +126,7 @@ export class Solve {
   /** Settles when the solve is over and was recorded so. */
   readonly done = Promise.withResolvers<void>();
   /** Calls the Solve off. */
-  cancel: ((message: string) => void) | undefined;
+  cancel: ((why?: string) => void) | undefined;
   /** The Status stream that is recorded. */
   recorded: StatusStream | undefined;
   /** Known once the Solve call has ended. */

@@ -18,6 +18,7 @@ import { mountApiFilesystems } from './filesystems.ts';
 import { endEveryone, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
 import { loadModules } from './modules.ts';
 import { watchPowerButton } from './power-button.ts';
+import { protectAgent } from './protect-agent.ts';
 import { superviseAgent } from './supervise.ts';
 import { renewSysfs } from './sysfs.ts';
 
@@ -68,7 +69,11 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
   raiseLimits();
   const env = agentEnvironment(platform);
   const supervised = superviseAgent({
-    start: () => startAgent({ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say }),
+    start: () =>
+      startAgent({
+        ...{ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say },
+        onSpawn: (pid) => platform.kind === 'guest' && protectAgent(pid, say),
+      }),
     recover: async () => {
       await endEveryone(say);
       await unmountInsideVolumes(platform, say);

@@ -20,10 +20,10 @@ function refusal(toml: string, head = `${header}scope = "a/b"\n`): BuildvisorErr
 test('fills in every default', () => {
   expect(parseConfig(`${header}scope = "acme/app/main"\n`, 'boot.toml')).toEqual({
     scope: 'acme/app/main',
-    machine: { hostname: 'builder', idleTimeoutMs: 600_000, shell: false },
+    machine: { hostname: 'builder', idleTimeoutMs: 600_000, drainLimitMs: 10_000, shell: false },
     network: { mode: 'dhcp', dns: [] },
     volumes: { cache: { mode: 'persistent' } },
-    buildkit: { entitlements: [], stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
+    buildkit: { entitlements: [], hangLimitMs: 60_000, stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
     gc: { preset: 'cache-mounts-last', rules: [] },
     limits: { contextBytes: 10e9 },
     registries: {},
@@ -36,6 +36,7 @@ test('reads every key', () => {
 [machine]
 hostname = "b1"
 idle-timeout = "never"
+drain-limit = "20s"
 shell = true
 [network]
 mode = "static"
@@ -48,6 +49,7 @@ mode = "ephemeral"
 max-parallelism = 4
 entitlements = ["network.host"]
 platforms-cache-max-age = "504h"
+hang-limit = "30s"
 [buildkit.step-log]
 max = "1MiB"
 max-per-second = "200KiB"
@@ -72,13 +74,14 @@ maxEntries = 5
 `;
   expect(parseConfig(text, 'boot.toml')).toEqual({
     scope: 'acme/app/main',
-    machine: { hostname: 'b1', idleTimeoutMs: 0, shell: true },
+    machine: { hostname: 'b1', idleTimeoutMs: 0, drainLimitMs: 20_000, shell: true },
     network: { mode: 'static', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3'] },
     volumes: { cache: { mode: 'ephemeral' } },
     buildkit: {
       maxParallelism: 4,
       entitlements: ['network.host'],
       platformsCacheMaxAgeMs: 504 * 3_600_000,
+      hangLimitMs: 30_000,
       stepLog: { maxBytes: 1024 ** 2, maxBytesPerSecond: 200 * 1024 },
     },
     gc: {
