@@ -3,12 +3,14 @@ import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
-import { buildsMemoryKills, buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
+import { Cache } from './cache/cache.ts';
+import { Control } from './cache/control.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
+import { usage } from './volumes/volume.ts';
 import { Durability } from './volumes/durability.ts';
 
 /** What {@link serve} works with. */
@@ -27,9 +29,7 @@ export interface Service {
   /** Begins to count idle time. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
-  /** Builds that run. */
-  readonly running: number;
-  drain(limitMs: number, reason: string): Promise<void>;
+  drain(limitMs: number): Promise<void>;
   /** Ends the API. */
   close(): Promise<void>;
 }
@@ -39,6 +39,7 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
   const { platform } = parts;
   let builds: Builds | undefined;
   let gate: Gate | undefined;
+  const control = new Control(buildkitdSocket(platform.runDir));
   const idle = new Idle(parts.config?.machine.idleTimeoutMs ?? 0, () => stop('idle'));
   const api = createApi({
     machine: { state, facts: () => parts.facts(builds?.running ?? 0), shutdown: stop },
@@ -46,6 +47,11 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       if (builds === undefined || parts.config === undefined) throw state.notReady();
       const { scope, buildkit } = parts.config;
       return { builds, state, rules: { scope, entitlements: buildkit.entitlements } };
+    },
+    cache: () => {
+      const root = parts.volumes.find(({ name }) => name === 'cache') ?? parts.volumes[0];
+      if (parts.worker === undefined || root === undefined) throw state.notReady();
+      return new Cache(control, async () => (await usage(root)).freeBytes);
     },
     shell: () => ({ enabled: parts.config?.machine.shell === true, idle }),
     log,
@@ -69,36 +75,20 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
         makeDurable: () => durability.sync(),
         onChange: () => state.touch(),
       });
-      const upstream = buildkitdSocket(platform.runDir);
-      gate = new Gate({ upstream, recorder: builds, log, whyGone: () => whyGone(parts) });
+      gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });
       builds.attach(gate);
     },
     watchIdle: () => idle.start(),
-    async drain(limitMs, reason) {
-        causes: {
-          whyGone: async (limitMs) => parts.buildkitd?.whyGone(limitMs),
-          memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
-          memoryLimitBytes: buildsMemoryLimit(),
-        },
+    async drain(limitMs) {
       idle.stop();
       listeners.gate.close();
-      gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
-      await builds?.drain(limitMs, reason);
+      await builds?.drain(limitMs);
       gate?.close();
     },
     async close() {
       listeners.api.close();
-    get running() {
-      return builds?.running ?? 0;
-    },
       await api.close();
+      control.close();
     },
   };
-}
-
-/** For the clients of a buildkitd that does not answer just now. */
-function whyGone({ buildkitd }: Parts): string | undefined {
-  if (buildkitd === undefined || buildkitd.state === 'ready') return undefined;
-  const why = buildkitd.lastFailure?.message;
-  return why === undefined ? undefined : `buildkitd is being started again: ${why}`;
 }

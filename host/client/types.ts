@@ -2,7 +2,10 @@ import type { Readable } from 'node:stream';
 import type { BuildEvent__Output } from '../../common/generated/types/buildvisor/v1/BuildEvent.ts';
 import type { BuildRecord__Output } from '../../common/generated/types/buildvisor/v1/BuildRecord.ts';
 import type { BuildSpec } from '../../common/generated/types/buildvisor/v1/BuildSpec.ts';
+import type { CacheRecord__Output } from '../../common/generated/types/buildvisor/v1/CacheRecord.ts';
+import type { DiskUsageResponse__Output } from '../../common/generated/types/buildvisor/v1/DiskUsageResponse.ts';
 import type { InfoResponse__Output } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
+import type { PruneEvent__Output } from '../../common/generated/types/buildvisor/v1/PruneEvent.ts';
 import type { ShellExit__Output } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
 import type { State__Output } from '../../common/generated/types/buildvisor/v1/State.ts';
 
@@ -14,6 +17,12 @@ export type MachineState = State__Output;
 export type BuildEvent = BuildEvent__Output;
 /** A build as the VM knows it. */
 export type BuildRecord = BuildRecord__Output;
+/** A record of the VM's build cache. */
+export type CacheRecord = CacheRecord__Output;
+/** The cache's records and their sums. */
+export type DiskUsage = DiskUsageResponse__Output;
+/** A record that is gone, or the sum of all that are. */
+export type PruneEvent = PruneEvent__Output;
 /** How a shell's command ended. */
 export type ShellExit = ShellExit__Output;
 export type { BuildSpec };
@@ -23,6 +32,24 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
   /** Milliseconds for a call that answers once. Default 10 000. */
   limitMs?: number | undefined;
+}
+
+/** Kinds of cache records. */
+export type CacheKind = 'layers' | 'sources' | 'cache-mounts' | 'internal';
+
+/** What is pruned. */
+export interface PruneOptions {
+  /** Default: layers and sources. Cache mounts go only when they are named. */
+  kinds?: readonly CacheKind[] | undefined;
+  /** Only what has not been used for so many milliseconds. */
+  olderThanMs?: number | undefined;
+  /** The whole cache is not brought below so many bytes; the least used go first. */
+  keepBytes?: number | undefined;
+  /** It stops when so many bytes are free on the volume. */
+  minFreeBytes?: number | undefined;
+  /** Tells what would go and removes nothing. */
+  dryRun?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** A shell in the guest. */
@@ -71,6 +98,12 @@ export interface ApiClient {
   list(options?: CallOptions): Promise<BuildRecord[]>;
   /** Answers when the cancellation has taken effect; limit 40 s. */
   cancel(id: string, options?: CallOptions): Promise<BuildRecord>;
+  /** What the cache holds, the largest record first. Limit 5 minutes: new layers are measured. */
+  diskUsage(
+    options?: CallOptions & { kinds?: readonly CacheKind[] | undefined; olderThanMs?: number | undefined },
+  ): Promise<DiskUsage>;
+  /** Removes what the cache holds: each record as it goes, and last the sum. Ending the iteration early stops it. */
+  prune(options?: PruneOptions): AsyncIterable<PruneEvent>;
   shell(options?: ShellOptions): ShellSession;
   close(): void;
 }

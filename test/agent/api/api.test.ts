@@ -74,6 +74,9 @@ beforeEach(async () => {
   api = createApi({
     machine: { state, facts: () => facts, shutdown: (reason) => stops.push(reason) },
     builds: () => ({ builds, state, rules: { scope: parseScope('acme/app/main'), entitlements: [] } }),
+    cache: () => {
+      throw state.notReady();
+    },
     shell: () => ({ enabled: false, idle }),
     log,
   });
