@@ -3,6 +3,7 @@ import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
+import { buildsMemoryKills, buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Cache } from './cache/cache.ts';
@@ -10,8 +11,8 @@ import { Control } from './cache/control.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
-import { usage } from './volumes/volume.ts';
 import { Durability } from './volumes/durability.ts';
+import { usage } from './volumes/volume.ts';
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
@@ -26,10 +27,12 @@ export interface ServeOptions {
 export interface Service {
   /** Opens what needs a volume: builds, and the door to BuildKit. */
   openBuilds(): Promise<void>;
+  /** Builds that run. */
+  readonly running: number;
   /** Begins to count idle time. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
-  drain(limitMs: number): Promise<void>;
+  drain(limitMs: number, reason: string): Promise<void>;
   /** Ends the API. */
   close(): Promise<void>;
 }
@@ -71,18 +74,28 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
         scratchDir: scratch.mountpoint,
         contextBytes: parts.config.limits.contextBytes,
         idle,
+        causes: {
+          whyGone: async (limitMs) => parts.buildkitd?.whyGone(limitMs),
+          memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
+          memoryLimitBytes: buildsMemoryLimit(),
+        },
         log,
         makeDurable: () => durability.sync(),
         onChange: () => state.touch(),
       });
-      gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });
+      const upstream = buildkitdSocket(platform.runDir);
+      gate = new Gate({ upstream, recorder: builds, log, whyGone: () => whyGone(parts) });
       builds.attach(gate);
     },
+    get running() {
+      return builds?.running ?? 0;
+    },
     watchIdle: () => idle.start(),
-    async drain(limitMs) {
+    async drain(limitMs, reason) {
       idle.stop();
       listeners.gate.close();
-      await builds?.drain(limitMs);
+      gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
+      await builds?.drain(limitMs, reason);
       gate?.close();
     },
     async close() {
@@ -91,4 +104,11 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       control.close();
     },
   };
+}
+
+/** For the clients of a buildkitd that does not answer just now. */
+function whyGone({ buildkitd }: Parts): string | undefined {
+  if (buildkitd === undefined || buildkitd.state === 'ready') return undefined;
+  const why = buildkitd.lastFailure?.message;
+  return why === undefined ? undefined : `buildkitd is being started again: ${why}`;
 }

@@ -40,6 +40,8 @@ const facts: MachineFacts = {
   capabilities: [{ name: 'steps-network', available: false, reason: 'no bridge' }],
   bootPhases: [{ name: 'agent', atMs: 3 }],
   buildkitdRestarts: 0,
+  buildkitdLastFailure: undefined,
+  buildsMemoryBytes: 0,
   buildsRunning: 0,
 };
 
@@ -291,7 +293,7 @@ describe('builds', () => {
     };
     const running = collect(client.build({ id: 'b1' }, stuck()));
     while (builds.running === 0) await sleep(5);
-    await builds.drain(20);
+    await builds.drain(20, 'test');
     const result = (await running).at(-1)?.result;
     expect(result?.error?.error).toMatchObject({ code: 'BUILD_INTERRUPTED', retryable: true });
     expect((await client.get('b1')).state).toBe('INTERRUPTED');
