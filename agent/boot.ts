@@ -1,14 +1,16 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { BuildvisorError } from '../common/errors.ts';
 import { buildkitVersion } from '../common/versions.ts';
 import type { StateBoard } from './api/state.ts';
-import { Buildkitd } from './buildkit/buildkitd.ts';
+import { Buildkitd, type BuildkitdOptions } from './buildkit/buildkitd.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
 import { bringUp } from './network/bring-up.ts';
 import { checkClockAndEntropy } from './network/clock.ts';
 import { setUpStepsNetwork } from './network/steps-network.ts';
 import type { Parts } from './parts.ts';
+import { RootRepair } from './repair-root.ts';
 import { setHostname } from './sys/hostname.ts';
 import { waitForDrive } from './volumes/drive.ts';
 import { cacheDrive, openCache } from './volumes/open-cache.ts';
@@ -48,6 +50,12 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
 
   const { sizeBytes } = await usage(root, signal);
   parts.gcPolicies = gcPolicies(config.gc, sizeBytes);
+  if (root.wasUnclean && platform.durability !== 'off') {
+    state.set('BOOTING', "checking BuildKit's root after an unclean stop");
+    parts.repair = new RootRepair({ platform, volume: root, socket: buildkitdSocket(platform.runDir), log, signal });
+    await parts.repair.begin();
+    parts.phase('root-checked');
+  }
   const buildkitd = await makeBuildkitd(parts, root, sizeBytes, log);
   state.set('BOOTING', 'starting buildkitd');
   parts.buildkitd = buildkitd;
@@ -109,7 +117,18 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
   const { stepLog, hangLimitMs } = config.buildkit;
   const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
-  return new Buildkitd({ platform, ...paths, root: root.root, stepLog, liveness, log });
+  return new Buildkitd({ platform, ...paths, root: root.root, ...inOrder(parts, root), stepLog, liveness, log });
+}
+
+/** How a buildkitd is run whose root is to outlive a power cut, or just has. */
+function inOrder({ platform, repair }: Parts, { unjournaled }: Volume): Partial<BuildkitdOptions> {
+  return {
+    deferSyncs: unjournaled === undefined && platform.durability !== 'off',
+    ...(repair && {
+      settle: (signal: AbortSignal) => repair.settle(signal),
+      recover: (error: BuildvisorError) => repair.recover(error),
+    }),
+  };
 }
 
 /** Where buildkitd listens; only the gate connects to it. */

@@ -53,9 +53,12 @@ async function rise(): Promise<void> {
   buildkitd.onChange((now, error) => void onBuildkitd(buildkitd, now, error));
   service = await openService();
   parts.phase('api');
-  await service.openBuilds();
+  // After an unclean stop nobody may build on what is still to be pruned.
+  const waits = parts.repair !== undefined;
+  if (!waits) await service.openBuilds();
   state.set('BOOTING', `waiting for buildkitd to answer, at most ${formatDuration(buildkitd.readyLimitMs)}`);
   parts.worker = await buildkitd.ready;
+  if (waits) await service.openBuilds();
   parts.phase('ready');
   state.set('READY', 'taking builds');
   log.info({ phases: Object.fromEntries(parts.phases.map(({ name, atMs }) => [name, atMs])) }, 'ready');

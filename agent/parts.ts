@@ -8,6 +8,7 @@ import type { Config, GcPolicy } from './config/index.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
 import { hasCgroup2 } from './sys/cgroup.ts';
+import type { RootRepair } from './repair-root.ts';
 import type { Platform } from './sys/platform.ts';
 import type { Volume } from './volumes/volume.ts';
 
@@ -22,6 +23,8 @@ export class Parts {
   gcPolicies: GcPolicy[] = [];
   buildkitd: Buildkitd | undefined;
   worker: WorkerInfo | undefined;
+  /** Only after an unclean stop. */
+  repair: RootRepair | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -39,6 +42,7 @@ export class Parts {
       scope: config?.scope ?? '',
       idleTimeoutMs: config?.machine.idleTimeoutMs ?? 0,
       volumes: this.volumes,
+      repair: this.repair?.report,
       worker: this.worker,
       gcPolicies: this.gcPolicies,
       capabilities: [
@@ -47,6 +51,7 @@ export class Parts {
           name: 'memory-limits',
           ...available(isBuildsMemoryLimited(this.platform), 'the kernel has no memory controller of cgroup v2'),
         },
+        { name: 'durable-cache', ...this.#durability() },
         { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
         { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
       ],
@@ -56,6 +61,12 @@ export class Parts {
       buildsMemoryBytes: isBuildsMemoryLimited(this.platform) ? buildsMemoryLimit() : 0,
       buildsRunning,
     };
+  }
+
+  /** Whether the cache outlives a power cut. */
+  #durability(): { available: boolean; reason: string } {
+    const { unjournaled } = this.volumes.find(({ name }) => name === 'cache') ?? this.volumes[0] ?? {};
+    return { available: unjournaled === undefined && this.volumes.length > 0, reason: unjournaled ?? '' };
   }
 }
 

@@ -13,6 +13,7 @@ import { protocolVersion } from '../../common/protocol.ts';
 import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
 import type { GcPolicy } from '../config/index.ts';
+import type { RepairReport } from '../repair-root.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
 import type { Handlers } from './calls.ts';
 import type { BootPhase, MachineState, StateBoard } from './state.ts';
@@ -29,6 +30,7 @@ export interface MachineFacts {
   scope: string;
   idleTimeoutMs: number;
   volumes: Volume[];
+  repair?: RepairReport | undefined;
   worker: WorkerInfo | undefined;
   gcPolicies: GcPolicy[];
   capabilities: Capability[];
@@ -75,6 +77,7 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
       kernel: release(),
     },
     volumes: await Promise.all(facts.volumes.map(describeVolume)),
+    repair: facts.repair ?? null,
     worker: worker === undefined ? null : { id: worker.id, platforms: worker.platforms, labels: worker.labels },
     gcPolicies: facts.gcPolicies,
     capabilities: facts.capabilities,

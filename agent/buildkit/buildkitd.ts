@@ -39,6 +39,7 @@ export class Buildkitd {
   #death = Promise.withResolvers<BuildvisorError>();
   #lastFailure: BuildvisorError | undefined;
   #daemon: Daemon | undefined;
+  #settled = false;
   #running: Promise<void> | undefined;
 
   constructor(options: BuildkitdOptions) {
@@ -130,6 +131,7 @@ export class Buildkitd {
       this.#set(this.#restarts === 0 ? 'starting' : 'restarting');
       const { error, livedMs, answered } = await this.#live();
       if (this.#stopping.signal.aborted) return this.#ready.reject(error);
+      if (!answered && this.#restarts === 0 && (await this.#options.recover?.(error))) continue;
       if (livedMs > backoff.forgetAfter) failures = 0;
       failures++;
       if (answered) this.#renewReady();
@@ -150,6 +152,7 @@ export class Buildkitd {
     this.#daemon = daemon;
     try {
       const worker = await daemon.answers(this.#stopping.signal);
+      await this.#settle();
       readyAt = performance.now();
       this.#death = Promise.withResolvers();
       this.#ready.resolve(worker);
@@ -180,6 +183,11 @@ export class Buildkitd {
     if (silentMs === undefined) return undefined;
     daemon.kill('SIGKILL');
     return daemon.hung(silentMs);
+  }
+
+  async #settle(): Promise<void> {
+    if (!this.#settled) await this.#options.settle?.(this.#stopping.signal);
+    this.#settled = true;
   }
 
   async #sweep(): Promise<void> {

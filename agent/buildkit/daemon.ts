@@ -24,6 +24,15 @@ export interface DaemonOptions {
   /** Clip of each step's log, -1 for none: bytes, bytes a second. BuildKit's own is 2 MiB and 200 KiB/s. */
   stepLog?: { maxBytes: number; maxBytesPerSecond: number };
   log: Logger;
+  /**
+   * Whether its databases go without fdatasync(2), through `defersync`: where their data goes through the filesystem's
+   * journal, which keeps the order by itself.
+   */
+  deferSyncs?: boolean;
+  /** Done when the first one answers and before that is told; when it fails, the start has failed. */
+  settle?: (signal: AbortSignal) => Promise<void>;
+  /** Brings its root in order when the first start has failed. @returns whether to try again */
+  recover?: (error: BuildvisorError) => Promise<boolean>;
 }
 
 /**
@@ -47,7 +56,9 @@ export class Daemon {
     this.#options = options;
     const { platform, configPath, root, socket, log } = options;
     const args = ['--config', configPath, '--root', root, '--addr', `unix://${socket}`, '--log-format', 'json'];
-    this.#child = spawn(join(platform.toolsDir, 'buildkitd'), args, {
+    const command = [join(platform.toolsDir, 'buildkitd'), ...args];
+    if (options.deferSyncs) command.unshift(join(platform.toolsDir, 'defersync'));
+    this.#child = spawn(command[0] ?? '', command.slice(1), {
       env: environment(options),
       stdio: ['ignore', 'ignore', 'pipe'],
     });

@@ -8,6 +8,10 @@ import (
 	"slices"
 )
 
+// A report is to stay small: with more lost records than this a root is not worth its repair, and of what was removed no more
+// names are told.
+const maxDangling, maxTold = 1000, 500
+
 func check(root string, repair bool) (Report, error) {
 	report := Report{Databases: []Database{}, Removed: []string{}, Dangling: []string{}, Broken: []string{}}
 	databases, err := findDatabases(root)
@@ -33,6 +37,10 @@ func check(root string, repair bool) (Report, error) {
 	if err := checkRecords(root, &report); err != nil {
 		return report, err
 	}
+	if len(report.Dangling) > maxDangling {
+		report.Broken = append(report.Broken, fmt.Sprintf("the files of %d records are missing", len(report.Dangling)))
+		report.Dangling, report.Removed = []string{}, []string{}
+	}
 	if repair {
 		for _, path := range report.Removed {
 			if err := os.RemoveAll(filepath.Join(root, path)); err != nil {
@@ -40,6 +48,7 @@ func check(root string, repair bool) (Report, error) {
 			}
 		}
 	}
+	report.Removed = report.Removed[:min(len(report.Removed), maxTold)]
 	return report, nil
 }
 
