@@ -108,10 +108,11 @@ async function untilTheEnd(): Promise<BuildvisorError | undefined> {
 async function lingerAsFailed(failure: BuildvisorError): Promise<void> {
   const { code, message, hint, facts } = failure;
   log.error({ code, hint, facts, err: code === 'INTERNAL' ? failure : undefined }, message);
-  state.set('FAILED', message, failure);
+  const stays = wasReady && parts.config?.machine.shell === true;
+  state.set('FAILED', message, failure, { stays });
   try {
     service ??= await openService();
-    if (wasReady && parts.config?.machine.shell === true) {
+    if (stays) {
       log.info('the machine stays for its shell');
       service.watchIdle();
       await stopped;

@@ -7,10 +7,12 @@ import type { WorkerInfo } from './buildkit/worker.ts';
 import type { Config, GcPolicy } from './config/index.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
-import { hasCgroup2 } from './sys/cgroup.ts';
 import type { RootRepair } from './repair-root.ts';
 import type { Platform } from './sys/platform.ts';
+import { hasCgroup2 } from './sys/cgroup.ts';
 import type { Volume } from './volumes/volume.ts';
+import { Freezer } from './volumes/freezer.ts';
+import type { Sweeper } from './volumes/sweeper.ts';
 
 /** What a boot has brought up so far. What is here is to be taken down again, however far the boot came. */
 export class Parts {
@@ -25,6 +27,10 @@ export class Parts {
   worker: WorkerInfo | undefined;
   /** Only after an unclean stop. */
   repair: RootRepair | undefined;
+  /** Holds the cache volume still for a snapshot. */
+  readonly freezer = new Freezer();
+  /** Deletes roots that were set aside, once the machine is ready. */
+  sweeper: Sweeper | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;

@@ -97,6 +97,6 @@ async function describeVolume(volume: Volume): Promise<WireVolume> {
   return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean };
 }
 
-function toWireState({ phase, detail, error }: MachineState, { buildsRunning }: MachineFacts): State {
-  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning };
+function toWireState({ phase, detail, error, stays }: MachineState, { buildsRunning }: MachineFacts): State {
+  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning, stays };
 }

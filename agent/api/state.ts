@@ -9,6 +9,8 @@ export interface MachineState {
   /** What is being done or waited for, one sentence. */
   detail: string;
   error: BuildvisorError | undefined;
+  /** Whether a machine that failed stays, to be looked into. */
+  stays: boolean;
 }
 
 /** A boot phase and when it ended, in milliseconds since power-on. */
@@ -19,7 +21,7 @@ export interface BootPhase {
 
 /** The machine's state: one writer, any number of watchers. A machine that drains or has failed does not get ready again. */
 export class StateBoard {
-  #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined };
+  #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined, stays: false };
   #touched = 0;
   #changed = Promise.withResolvers<void>();
   #over = false;
@@ -30,10 +32,10 @@ export class StateBoard {
   }
 
   /** Sets the state. */
-  set(phase: Phase, detail: string, error?: unknown): void {
+  set(phase: Phase, detail: string, error?: unknown, { stays = false } = {}): void {
     const { phase: old } = this.#state;
     if ((old === 'DRAINING' || old === 'FAILED') && (phase === 'BOOTING' || phase === 'READY')) return;
-    this.#state = { phase, detail, error: error === undefined ? undefined : toBuildvisorError(error) };
+    this.#state = { phase, detail, error: error === undefined ? undefined : toBuildvisorError(error), stays };
     this.#notify();
   }
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { raiseLimits } from '../sys/rlimit.ts';
 import { Daemon, type DaemonOptions, readyLimit } from './daemon.ts';
 import { killLeftovers } from './leftovers.ts';
@@ -20,8 +20,11 @@ export type BuildkitdListener = (state: BuildkitdState, error: BuildvisorError |
 
 /** Milliseconds before the first restart, at most before a later one, and of good life after which the count starts anew. */
 const backoff = { first: 250, most: 30_000, forgetAfter: 60_000 };
-/** Starts that may fail one after the other before it is given up. The very first start gets one: it would fail again. */
-const failuresAllowed = 8;
+/**
+ * Deaths one after the other, with no build that passed and no minute of life between them, before it is given up: about 20
+ * seconds of restarts. The very first start gets one: it would fail again.
+ */
+const failuresAllowed = 7;
 /** Milliseconds between SIGTERM and SIGKILL. */
 const graceMs = 10_000;
 
@@ -36,6 +39,7 @@ export class Buildkitd {
   #state: BuildkitdState = 'idle';
   #ready = Promise.withResolvers<WorkerInfo>();
   #restarts = 0;
+  #worked = false;
   #death = Promise.withResolvers<BuildvisorError>();
   #lastFailure: BuildvisorError | undefined;
   #daemon: Daemon | undefined;
@@ -79,6 +83,11 @@ export class Buildkitd {
     } finally {
       timer.abort();
     }
+  }
+
+  /** A build has passed: its next death is the first of a new row. */
+  worked(): void {
+    this.#worked = true;
   }
 
   /** Its process while there is one. */
@@ -132,10 +141,12 @@ export class Buildkitd {
       const { error, livedMs, answered } = await this.#live();
       if (this.#stopping.signal.aborted) return this.#ready.reject(error);
       if (!answered && this.#restarts === 0 && (await this.#options.recover?.(error))) continue;
-      if (livedMs > backoff.forgetAfter) failures = 0;
+      if (livedMs > backoff.forgetAfter || this.#worked) failures = 0;
+      this.#worked = false;
       failures++;
       if (answered) this.#renewReady();
-      else if (this.#restarts === 0 || failures > failuresAllowed) return this.#giveUp(error);
+      if (failures >= failuresAllowed || (!answered && this.#restarts === 0))
+        return this.#giveUp(crashLoop(error, failures));
       this.#options.log.error({ facts: error.facts, restarts: this.#restarts }, error.message);
       this.#set('restarting', error);
       if (!(await this.#pause(Math.min(backoff.first * 2 ** (failures - 1), backoff.most))))
@@ -233,4 +244,16 @@ async function end(daemon: Daemon, signal: AbortSignal | undefined): Promise<voi
   hurry.addEventListener('abort', kill, { once: true });
   await daemon.exited;
   hurry.removeEventListener('abort', kill);
+}
+
+/** The error of one that is given up: its last death, and how many came before. */
+function crashLoop(error: BuildvisorError, failures: number): BuildvisorError {
+  if (failures < 2) return error;
+  const { hint, facts, cause } = error;
+  const message = `buildkitd died ${failures} times in a row and is given up; at last: ${error.message}`;
+  return new BuildvisorError('BUILDKITD_FAILED', message, {
+    ...(hint && { hint }),
+    facts: { ...facts, failures },
+    cause,
+  });
 }

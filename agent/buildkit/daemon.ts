@@ -81,7 +81,7 @@ export class Daemon {
     const { platform, log } = this.#options;
     if (this.pid === undefined || platform.kind !== 'guest' || !hasCgroup2()) return;
     try {
-      limitBuilds();
+      limitBuilds(log);
       joinCgroup(daemonCgroup, this.pid);
       setOomScore(this.pid, oomScores.buildkitd);
       this.#killsBefore = this.#memoryKills();

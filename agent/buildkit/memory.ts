@@ -1,6 +1,7 @@
-import { existsSync, type FSWatcher, watch, writeFileSync } from 'node:fs';
+import { existsSync, watch, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { hasErrno } from '../../common/errors.ts';
+import type { Logger } from '../log.ts';
 import { buildkitCgroup, enableControllers, makeCgroup, readMemoryEvent, writeCgroup } from '../sys/cgroup.ts';
 import type { Platform } from '../sys/platform.ts';
 
@@ -16,14 +17,15 @@ export function buildsMemoryLimit(total = totalmem()): number {
 }
 
 /** Bounds the memory of buildkitd and its steps together. cgroup v2 only. @throws a system error where it is refused */
-export function limitBuilds(): void {
+export function limitBuilds(log: Logger): void {
   makeCgroup(buildkitCgroup);
   enableControllers(buildkitCgroup, ['memory', 'pids']);
   writeCgroup(buildkitCgroup, 'memory.max', String(buildsMemoryLimit()));
-  stepsWatcher ??= killStepsWhole();
+  if (!watching) killStepsWhole(log);
+  watching = true;
 }
 
-let stepsWatcher: FSWatcher | undefined;
+let watching = false;
 
 /** Whether what builds use is bounded here. */
 export function isBuildsMemoryLimited(platform: Platform): boolean {
@@ -39,14 +41,14 @@ export function buildsMemoryKills(): number {
  * Makes each step die as a whole when one process of it is killed for want of memory: what is left of it would go on, or hang,
  * without the part that is gone (memory.oom.group of the kernel's cgroup-v2.rst).
  */
-function killStepsWhole(): FSWatcher {
-  return watch(buildkitCgroup, { persistent: false }, (_event, name) => {
+function killStepsWhole(log: Logger): void {
+  watch(buildkitCgroup, { persistent: false }, (_event, name) => {
     if (name === null || name === 'buildkitd' || name.includes('.')) return;
     try {
       writeFileSync(`${buildkitCgroup}/${name}/memory.oom.group`, '1');
     } catch (error) {
       // The same event tells of a step's end.
-      if (!hasErrno(error, 'ENOENT', 'ENODEV')) throw error;
+      if (!hasErrno(error, 'ENOENT', 'ENODEV')) log.warn({ error: String(error) }, 'a step is not killed as a whole');
     }
   });
 }

@@ -29,6 +29,8 @@ export interface BuildsOptions {
   /** What is known of failures beside BuildKit's word. */
   causes?: Causes;
   log: Logger;
+  /** Called when a build has passed. */
+  onPassed?: () => void;
   /** Called when a build has started or ended. */
   onChange: () => void;
 }
@@ -269,6 +271,7 @@ export class Builds implements GateRecorder {
     const { error, steps } = result ?? {};
     if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
+    if (state === 'SUCCEEDED') this.#options.onPassed?.();
     // No step names and no messages: BuildKit puts build arguments into them.
     const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
     this.#options.log.info(facts, 'build ended');

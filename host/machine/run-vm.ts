@@ -179,7 +179,12 @@ async function startRelays({ file, log }: Life, machine: RunningMachine): Promis
 /** Writes the guest's state down. */
 async function showState(file: VmStateFile, state: MachineState, sinceStartMs: number): Promise<void> {
   const { phase } = file.state;
-  if (phase === 'stopping' || state.phase === 'FAILED' || state.phase === 'PHASE_UNSPECIFIED') return;
+  if (phase === 'stopping' || state.phase === 'PHASE_UNSPECIFIED') return;
+  if (state.phase === 'FAILED') {
+    // Its shell is open still, for somebody to look into it; it ends when it is idle.
+    if (state.stays) await file.update({ detail: `failed: ${state.detail}` });
+    return;
+  }
   const phases = { BOOTING: 'booting', READY: 'ready', DRAINING: 'stopping' } as const;
   const next = phases[state.phase];
   const bootMs = file.state.bootMs ?? (next === 'ready' ? Math.round(sinceStartMs) : undefined);
