@@ -12,7 +12,7 @@ import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
 import { Durability } from './volumes/durability.ts';
-import { usage, type Volume } from './volumes/volume.ts';
+import { usage } from './volumes/volume.ts';
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
