@@ -27,6 +27,8 @@ export interface DirectoryBuild {
   ssh?: string[] | undefined;
   /** Where buildctl writes digests and the rest of the exporter's response. */
   metadataFile?: string | undefined;
+  /** Where buildctl writes BuildKit's name of the build, under which our API knows it. */
+  refFile?: string | undefined;
 }
 
 /** How a directory is built: through which VM and with which buildctl. */
@@ -66,6 +68,7 @@ export function buildctlArgs(build: DirectoryBuild, buildkitSocket: string): str
   for (const secret of build.secrets ?? []) args.push('--secret', secret);
   for (const ssh of build.ssh ?? []) args.push('--ssh', ssh);
   if (build.metadataFile !== undefined) args.push('--metadata-file', build.metadataFile);
+  if (build.refFile !== undefined) args.push('--ref-file', build.refFile);
   return args;
 }
 
