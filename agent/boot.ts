@@ -16,6 +16,7 @@ import { waitForDrive } from './volumes/drive.ts';
 import { cacheDrive, openCache } from './volumes/open-cache.ts';
 import { openScratch, scratchDrive } from './volumes/open-scratch.ts';
 import { configDrive, readConfigDrive } from './volumes/read-config-drive.ts';
+import { RootFallback } from './volumes/root-fallback.ts';
 import { usage, type Volume } from './volumes/volume.ts';
 
 /** How long a drive may take to appear, in milliseconds: its driver's module may still be loading. */
@@ -46,7 +47,7 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
   parts.phase('config');
 
   state.set('BOOTING', 'opening the volumes and the network');
-  const [root] = await allOrFirstError([openVolumes(parts, log, signal), openNetwork(parts, log, signal)]);
+  const [root] = await allOrFirstError([openVolumes(parts, state, log, signal), openNetwork(parts, log, signal)]);
 
   const { sizeBytes } = await usage(root, signal);
   parts.gcPolicies = gcPolicies(config.gc, sizeBytes);
@@ -65,7 +66,7 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
 }
 
 /** @returns the volume that holds BuildKit's root */
-async function openVolumes(parts: Parts, log: Logger, signal: AbortSignal): Promise<Volume> {
+async function openVolumes(parts: Parts, state: StateBoard, log: Logger, signal: AbortSignal): Promise<Volume> {
   const { platform, config } = parts;
   const limit = { limitMs: driveLimitMs, signal };
   const open = async (opening: Promise<Volume>): Promise<Volume> => {
@@ -81,7 +82,8 @@ async function openVolumes(parts: Parts, log: Logger, signal: AbortSignal): Prom
     parts.phase('volumes');
     return only;
   }
-  const options = { scope: config.scope, buildkitVersion, log, signal };
+  const onProgress = state.progress.bind(state);
+  const options = { scope: config.scope, buildkitVersion, log, signal, onProgress };
   const cache = waitForDrive(platform, cacheDrive, limit).then((drive) => openCache(drive, platform, options));
   const [, root] = await allOrFirstError([open(scratch), open(cache)]);
   parts.phase('volumes');
@@ -117,17 +119,22 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
   const { stepLog, hangLimitMs } = config.buildkit;
   const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
-  return new Buildkitd({ platform, ...paths, root: root.root, ...inOrder(parts, root), stepLog, liveness, log });
+  return new Buildkitd({ platform, ...paths, root: root.root, ...inOrder(parts, root, log), stepLog, liveness, log });
 }
 
 /** How a buildkitd is run whose root is to outlive a power cut, or just has. */
-function inOrder({ platform, repair }: Parts, { unjournaled }: Volume): Partial<BuildkitdOptions> {
+function inOrder({ platform, repair }: Parts, root: Volume, log: Logger): Partial<BuildkitdOptions> {
+  const fallback = new RootFallback(root, buildkitVersion, log);
   return {
-    deferSyncs: unjournaled === undefined && platform.durability !== 'off',
-    ...(repair && {
-      settle: (signal: AbortSignal) => repair.settle(signal),
-      recover: (error: BuildvisorError) => repair.recover(error),
-    }),
+    deferSyncs: root.unjournaled === undefined && platform.durability !== 'off',
+    ...(repair && { settle: (signal: AbortSignal) => repair.settle(signal) }),
+    async recover(error: BuildvisorError) {
+      // What was found broken before is not taken back.
+      if (fallback.reason === '' && repair !== undefined && repair.report.setAside !== '') return false;
+      const again = await fallback.recover(error);
+      if (repair !== undefined) repair.report.setAside = fallback.reason;
+      return again;
+    },
   };
 }
 

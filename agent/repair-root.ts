@@ -1,4 +1,4 @@
-import { type BuildvisorError, toBuildvisorError } from '../common/errors.ts';
+import { toBuildvisorError } from '../common/errors.ts';
 import { pruneDoubtful } from './buildkit/prune-records.ts';
 import { verifyRoot } from './buildkit/verify-root.ts';
 import type { Logger } from './log.ts';
@@ -30,7 +30,7 @@ export interface RootRepairOptions {
 
 /**
  * Brings BuildKit's root in order after an unclean stop, each fault in the smallest way that is correct: before buildkitd
- * starts, once it answers and before anybody else is let to it, and, when neither helps, by setting the root aside.
+ * starts, and once it answers and before anybody else is let to it. When it does not start at all, see `RootFallback`.
  */
 export class RootRepair {
   readonly report: RepairReport = { removed: [], sourcesPruned: 0, recordsPruned: 0, setAside: '' };
@@ -64,13 +64,6 @@ export class RootRepair {
     this.report.sourcesPruned = sources;
     this.report.recordsPruned = dangling;
     log.info({ sources, dangling }, 'pruned what an unclean stop left doubtful');
-  }
-
-  /** When buildkitd did not come up on the root. @returns whether it is to be tried again, on a new one */
-  async recover(error: BuildvisorError): Promise<boolean> {
-    if (this.report.setAside !== '') return false;
-    await this.#setAside(error.message);
-    return true;
   }
 
   async #setAside(reason: string): Promise<void> {

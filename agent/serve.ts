@@ -57,6 +57,10 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       return new Cache(control, async () => (await usage(root)).freeBytes);
     },
     shell: () => ({ enabled: parts.config?.machine.shell === true, idle }),
+    volumes: () => {
+      state.requireReady();
+      return { volumes: parts.volumes, freezer: parts.freezer };
+    },
     log,
   });
   const listeners = await openListeners(platform, log, {

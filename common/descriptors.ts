@@ -11,6 +11,7 @@ import type { ProtoGrpcType as BuildsTypes } from './generated/types/builds.ts';
 import type { ProtoGrpcType as CacheTypes } from './generated/types/cache.ts';
 import type { ProtoGrpcType as MachineTypes } from './generated/types/machine.ts';
 import type { ProtoGrpcType as ShellTypes } from './generated/types/shell.ts';
+import type { ProtoGrpcType as VolumesTypes } from './generated/types/volumes.ts';
 
 /** The shape of decoded messages; the generated types assume it. */
 const shape = { keepCase: false, longs: Number, enums: String, bytes: Buffer, defaults: true, oneofs: true };
@@ -38,7 +39,8 @@ export function packageDefinition(name: keyof typeof sources): PackageDefinition
 type Ours = BuildsTypes['buildvisor']['v1'] &
   CacheTypes['buildvisor']['v1'] &
   MachineTypes['buildvisor']['v1'] &
-  ShellTypes['buildvisor']['v1'];
+  ShellTypes['buildvisor']['v1'] &
+  VolumesTypes['buildvisor']['v1'];
 let services: Ours | undefined;
 
 /** Our services: `services().Machine` is a client class, `services().Machine.service` what a server adds. */

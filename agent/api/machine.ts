@@ -14,6 +14,7 @@ import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
 import type { GcPolicy } from '../config/index.ts';
 import type { RepairReport } from '../repair-root.ts';
+import { listAsides } from '../volumes/set-aside.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
 import type { Handlers } from './calls.ts';
 import type { BootPhase, MachineState, StateBoard } from './state.ts';
@@ -94,9 +95,11 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
 async function describeVolume(volume: Volume): Promise<WireVolume> {
   const { name, mode, device, formatted, wasUnclean } = volume;
   const { sizeBytes, freeBytes, inodes, inodesFree } = await usage(volume);
-  return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean };
+  const asides = await listAsides(volume.mountpoint);
+  return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean, asides };
 }
 
-function toWireState({ phase, detail, error, stays }: MachineState, { buildsRunning }: MachineFacts): State {
-  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning, stays };
+function toWireState(state: MachineState, { buildsRunning }: MachineFacts): State {
+  const { phase, detail, error, stays, progress = null } = state;
+  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning, stays, progress };
 }

@@ -11,6 +11,7 @@ import { healthHandlers } from './health.ts';
 import { type MachineService, machineHandlers } from './machine.ts';
 import { reflectionHandlers } from './reflection.ts';
 import { type ShellService, shellHandlers } from './shell.ts';
+import { type VolumesService, volumesHandlers } from './volumes.ts';
 
 /** What the API serves. What is not there yet throws when it is asked for, and the caller gets that error. */
 export interface ApiOptions {
@@ -18,6 +19,7 @@ export interface ApiOptions {
   builds: () => BuildsService;
   cache: () => Cache;
   shell: () => ShellService;
+  volumes: () => VolumesService;
   log: Logger;
 }
 
@@ -43,7 +45,7 @@ const options = {
 const closeLimitMs = 1000;
 
 /** Makes the API's server with all its services. It listens to nothing: connections are given to it. */
-export function createApi({ machine, builds, cache, shell, log }: ApiOptions): Api {
+export function createApi({ machine, builds, cache, shell, volumes, log }: ApiOptions): Api {
   const server = new Server(options);
   const handlers = new Handlers(log);
   const services = buildvisorServices();
@@ -51,7 +53,14 @@ export function createApi({ machine, builds, cache, shell, log }: ApiOptions): A
   server.addService(withRawEvents(services.Builds.service), buildsHandlers(handlers, builds));
   server.addService(services.Cache.service, cacheHandlers(handlers, cache));
   server.addService(services.Shell.service, shellHandlers(handlers, shell));
-  const names = ['buildvisor.v1.Machine', 'buildvisor.v1.Builds', 'buildvisor.v1.Cache', 'buildvisor.v1.Shell'];
+  server.addService(services.Volumes.service, volumesHandlers(handlers, volumes));
+  const names = [
+    'buildvisor.v1.Machine',
+    'buildvisor.v1.Builds',
+    'buildvisor.v1.Cache',
+    'buildvisor.v1.Shell',
+    'buildvisor.v1.Volumes',
+  ];
   server.addService(standard('grpc.health.v1.Health'), healthHandlers(handlers, machine.state, names));
   const reflection = reflectionHandlers(handlers, () => ({
     ...packageDefinition('buildvisor'),

@@ -40,7 +40,7 @@ export interface Config {
     gateway?: string;
     dns: string[];
   };
-  volumes: { cache: { mode: 'persistent' | 'ephemeral' } };
+  volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
   buildkit: {
     /** Steps at the same time; BuildKit's own choice (no limit) when absent. */
     maxParallelism?: number;
@@ -79,7 +79,7 @@ export function toConfig(written: Written): Config {
       shell: machine.shell,
     },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
-    volumes: { cache: { mode: written.volumes.cache.mode } },
+    volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
     buildkit: present({
       maxParallelism: buildkit['max-parallelism'],
       entitlements: buildkit.entitlements,

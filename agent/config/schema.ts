@@ -63,6 +63,14 @@ const volumes = table('The volumes of the VM.', {
       '"persistent"',
     ),
     origin: optional(later('Scope whose volume is forked.')),
+    'aside-keep': withDefault(
+      duration(
+        'How long a BuildKit root that could not be used is kept beside the new one; it goes sooner when space is needed.',
+        '72h',
+      ),
+      72 * 3_600_000,
+      '"72h"',
+    ),
   }),
 });
 

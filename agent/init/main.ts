@@ -15,7 +15,7 @@ import { raiseLimits } from '../sys/rlimit.ts';
 import { startAgent } from './agent-process.ts';
 import { type Console, openConsole } from './console.ts';
 import { mountApiFilesystems } from './filesystems.ts';
-import { endEveryone, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
+import { endEveryone, thawVolumes, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
 import { loadModules } from './modules.ts';
 import { watchPowerButton } from './power-button.ts';
 import { protectAgent } from './protect-agent.ts';
@@ -75,6 +75,7 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
         onSpawn: (pid) => platform.kind === 'guest' && protectAgent(pid, say),
       }),
     recover: async () => {
+      thawVolumes(platform, say);
       await endEveryone(say);
       await unmountInsideVolumes(platform, say);
     },

@@ -1,6 +1,7 @@
 import { isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
 import type { Logger } from '../log.ts';
+import { thaw } from '../sys/filesystem.ts';
 import { unmount } from '../sys/mount.ts';
 import type { Platform } from '../sys/platform.ts';
 import { check } from './check.ts';
@@ -11,6 +12,7 @@ import { markDirty, markUnclean, scopeMismatch, settleScope, settleStamp, wasMar
 import { findAdoptable, mountDrive } from './mount-drive.ts';
 import { prepareBareRoot, prepareRoot } from './prepare-root.ts';
 import { type Content, foreignError, isZero, probe } from './probe.ts';
+import type { OnProgress } from './progress.ts';
 import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 
@@ -32,6 +34,8 @@ export interface CacheOptions {
   buildkitVersion: string;
   log?: Logger;
   signal?: AbortSignal | undefined;
+  /** Told how far a check has come. */
+  onProgress?: OnProgress | undefined;
 }
 
 /**
@@ -43,7 +47,11 @@ export interface CacheOptions {
  */
 export async function openCache(drive: Drive, platform: Platform, options: CacheOptions): Promise<Volume> {
   const mountpoint = platform.cacheMount;
-  if (findAdoptable(drive, mountpoint)) return settle(drive, platform, options, { formatted: false, adopted: true });
+  if (findAdoptable(drive, mountpoint)) {
+    // Whoever froze it is gone.
+    if (thaw(mountpoint)) options.log?.warn({ mountpoint }, 'the cache volume was frozen');
+    return settle(drive, platform, options, { formatted: false, adopted: true });
+  }
   const content = await probe(drive, { limitMs, signal: options.signal });
   const superblock = accept(drive, content, options.scope);
   if (superblock) await mountExisting(drive, platform, superblock, options);
@@ -81,11 +89,11 @@ async function mountExisting(
   drive: Drive,
   platform: Platform,
   superblock: Superblock,
-  { log, signal }: CacheOptions,
+  { log, signal, onProgress }: CacheOptions,
 ): Promise<void> {
   const growing = hasRoomToGrow(drive, superblock);
   const offline = growing && !canGrowMounted();
-  const checked = await check(drive, superblock, { force: offline, signal });
+  const checked = await check(drive, superblock, { force: offline, signal, onProgress });
   if (checked.ran) log?.info({ device: drive.device, corrected: checked.corrected }, 'checked the cache volume');
   if (offline) {
     await grow(drive, signal);

@@ -35,6 +35,7 @@ export function makeProgram(args: readonly string[], setExit: SetExit): Command 
     info: addInfo,
     du: addDu,
     prune: addPrune,
+    trim: addTrim,
     logs: addLogs,
     shell: addShell,
   };
@@ -195,6 +196,20 @@ ${examples(
 )}`,
     )
     .action(async (scope, flags) => (await import('./commands/prune.ts')).pruneCache(scope, flags));
+}
+
+function addTrim(program: Command): void {
+  program
+    .command('trim')
+    .summary("give a VM's free space back")
+    .description(
+      'Gives the free space of the volumes of a VM that is up back to this host: their files shrink. Also done when a VM is switched off.',
+    )
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--limit <duration>', 'stop after this long (default: 1m)', durationValue)
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('buildvisor trim acme/app/main'))
+    .action(async (scope, flags) => (await import('./commands/trim.ts')).trimVolumes(scope, flags));
 }
 
 function addLogs(program: Command): void {

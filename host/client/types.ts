@@ -8,6 +8,8 @@ import type { InfoResponse__Output } from '../../common/generated/types/buildvis
 import type { PruneEvent__Output } from '../../common/generated/types/buildvisor/v1/PruneEvent.ts';
 import type { ShellExit__Output } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
 import type { State__Output } from '../../common/generated/types/buildvisor/v1/State.ts';
+import type { ThawResponse__Output } from '../../common/generated/types/buildvisor/v1/ThawResponse.ts';
+import type { TrimmedVolume__Output } from '../../common/generated/types/buildvisor/v1/TrimmedVolume.ts';
 
 /** What the guest says of itself. */
 export type Info = InfoResponse__Output;
@@ -25,6 +27,10 @@ export type DiskUsage = DiskUsageResponse__Output;
 export type PruneEvent = PruneEvent__Output;
 /** How a shell's command ended. */
 export type ShellExit = ShellExit__Output;
+/** What was given back of a volume. */
+export type TrimmedVolume = TrimmedVolume__Output;
+/** How a freeze ended. */
+export type Thawed = ThawResponse__Output;
 export type { BuildSpec };
 
 /** Options of every call. A call without a limit of its own ends with the signal or the connection. */
@@ -104,6 +110,15 @@ export interface ApiClient {
   ): Promise<DiskUsage>;
   /** Removes what the cache holds: each record as it goes, and last the sum. Ending the iteration early stops it. */
   prune(options?: PruneOptions): AsyncIterable<PruneEvent>;
+  /** Gives the volumes' free space back to the host. `trimLimitMs`: no further stretch is begun after it; default 60 000. */
+  trim(options?: CallOptions & { trimLimitMs?: number | undefined }): Promise<TrimmedVolume[]>;
+  /**
+   * Holds the cache volume still, for a snapshot of its device, until `thaw`, at most `freezeMs` (100 to 300 000; default
+   * 30 000): then it thaws by itself. Builds stand still meanwhile. `VOLUME_BUSY` when it is frozen already.
+   */
+  freeze(freezeMs?: number, options?: CallOptions): Promise<{ limitMs: number }>;
+  /** Ends a freeze. The snapshot is good only when it was `held` until now. */
+  thaw(options?: CallOptions): Promise<Thawed>;
   shell(options?: ShellOptions): ShellSession;
   close(): void;
 }

@@ -10,6 +10,7 @@ import { endLeftovers, ownerEnv } from './leftovers.ts';
 import type { MonitorRequest } from './monitor-request.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { openRuntimeDir, removeRuntimeDir } from './runtime-dir.ts';
+import { stateText } from './state-text.ts';
 import { stopGuest } from './stop-guest.ts';
 import { type EndFacts, judgeEnd } from './verdict.ts';
 import type { VmStateFile } from './vm-state-file.ts';
@@ -188,7 +189,7 @@ async function showState(file: VmStateFile, state: MachineState, sinceStartMs: n
   const phases = { BOOTING: 'booting', READY: 'ready', DRAINING: 'stopping' } as const;
   const next = phases[state.phase];
   const bootMs = file.state.bootMs ?? (next === 'ready' ? Math.round(sinceStartMs) : undefined);
-  await file.update({ phase: next, detail: state.detail, ...(bootMs === undefined ? {} : { bootMs }) });
+  await file.update({ phase: next, detail: stateText(state), ...(bootMs === undefined ? {} : { bootMs }) });
 }
 
 async function loadDriver(name: DriverName): Promise<Driver> {

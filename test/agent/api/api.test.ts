@@ -80,6 +80,9 @@ beforeEach(async () => {
       throw state.notReady();
     },
     shell: () => ({ enabled: false, idle }),
+    volumes: () => {
+      throw state.notReady();
+    },
     log,
   });
   // Half as in a guest, half as on a process platform.
