@@ -4,15 +4,16 @@ import type { BootPhase } from './api/state.ts';
 import type { Buildkitd } from './buildkit/buildkitd.ts';
 import { buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import type { WorkerInfo } from './buildkit/worker.ts';
+import type { Pressure } from './cache/pressure.ts';
 import type { Config, GcPolicy } from './config/index.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
 import type { RootRepair } from './repair-root.ts';
-import type { Platform } from './sys/platform.ts';
 import { hasCgroup2 } from './sys/cgroup.ts';
-import type { Volume } from './volumes/volume.ts';
+import type { Platform } from './sys/platform.ts';
 import { Freezer } from './volumes/freezer.ts';
 import type { Sweeper } from './volumes/sweeper.ts';
+import type { Volume } from './volumes/volume.ts';
 
 /** What a boot has brought up so far. What is here is to be taken down again, however far the boot came. */
 export class Parts {
@@ -23,14 +24,15 @@ export class Parts {
   network: Network | undefined;
   steps: StepsNetwork | undefined;
   gcPolicies: GcPolicy[] = [];
+  pressure: Pressure | undefined;
   buildkitd: Buildkitd | undefined;
   worker: WorkerInfo | undefined;
-  /** Only after an unclean stop. */
-  repair: RootRepair | undefined;
   /** Holds the cache volume still for a snapshot. */
   readonly freezer = new Freezer();
   /** Deletes roots that were set aside, once the machine is ready. */
   sweeper: Sweeper | undefined;
+  /** Only after an unclean stop. */
+  repair: RootRepair | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -66,6 +68,7 @@ export class Parts {
       buildkitdLastFailure: this.buildkitd?.lastFailure,
       buildsMemoryBytes: isBuildsMemoryLimited(this.platform) ? buildsMemoryLimit() : 0,
       buildsRunning,
+      pressure: this.pressure?.facts,
     };
   }
 

@@ -8,11 +8,12 @@ import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Cache } from './cache/cache.ts';
 import { Control } from './cache/control.ts';
+import { openPressure } from './cache/open-pressure.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
 import { Durability } from './volumes/durability.ts';
-import { usage } from './volumes/volume.ts';
+import { usage, type Volume } from './volumes/volume.ts';
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
@@ -21,6 +22,8 @@ export interface ServeOptions {
   log: Logger;
   /** Asks for an orderly stop. */
   stop: (reason: string) => void;
+  /** A build has passed. */
+  onPassed: () => void;
 }
 
 /** The machine's doors. */
@@ -38,7 +41,7 @@ export interface Service {
 }
 
 /** Listens for the host. The API answers from now on, so that a boot can be watched; builds come with `openBuilds`. */
-export async function serve({ parts, state, log, stop }: ServeOptions): Promise<Service> {
+export async function serve({ parts, state, log, stop, onPassed }: ServeOptions): Promise<Service> {
   const { platform } = parts;
   let builds: Builds | undefined;
   let gate: Gate | undefined;
@@ -52,7 +55,7 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       return { builds, state, rules: { scope, entitlements: buildkit.entitlements } };
     },
     cache: () => {
-      const root = parts.volumes.find(({ name }) => name === 'cache') ?? parts.volumes[0];
+      const root = rootVolume(parts);
       if (parts.worker === undefined || root === undefined) throw state.notReady();
       return new Cache(control, async () => (await usage(root)).freeBytes);
     },
@@ -85,20 +88,32 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
         },
         log,
         makeDurable: () => durability.sync(),
+        onPassed,
         onChange: () => state.touch(),
       });
       const upstream = buildkitdSocket(platform.runDir);
-      gate = new Gate({ upstream, recorder: builds, log, whyGone: () => whyGone(parts) });
+      const pressure = await openPressure({
+        ...{ volume: rootVolume(parts) ?? scratch, gc: parts.config.gc, policies: parts.gcPolicies, control, log },
+        ready: () => parts.buildkitd?.state === 'ready',
+        running: () => gate?.solving ?? 0,
+        onChange: () => state.touch(),
+      });
+      parts.pressure = pressure;
+      gate = new Gate({ upstream, recorder: builds, log, admission: pressure, whyGone: () => whyGone(parts) });
       builds.attach(gate);
     },
     get running() {
       return builds?.running ?? 0;
     },
-    watchIdle: () => idle.start(),
+    watchIdle() {
+      idle.start();
+      parts.pressure?.start();
+    },
     async drain(limitMs, reason) {
       idle.stop();
       listeners.gate.close();
       gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
+      await parts.pressure?.stop();
       await builds?.drain(limitMs, reason);
       gate?.close();
     },
@@ -108,6 +123,11 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       control.close();
     },
   };
+}
+
+/** The volume that holds BuildKit's root. */
+function rootVolume({ volumes }: Parts): Volume | undefined {
+  return volumes.find(({ name }) => name === 'cache') ?? volumes[0];
 }
 
 /** For the clients of a buildkitd that does not answer just now. */

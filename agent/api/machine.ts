@@ -12,6 +12,7 @@ import { toWireError } from '../../common/grpc-errors.ts';
 import { protocolVersion } from '../../common/protocol.ts';
 import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
+import type { PressureFacts } from '../cache/pressure.ts';
 import type { GcPolicy } from '../config/index.ts';
 import type { RepairReport } from '../repair-root.ts';
 import { listAsides } from '../volumes/set-aside.ts';
@@ -41,6 +42,8 @@ export interface MachineFacts {
   /** 0 where nothing bounds it. */
   buildsMemoryBytes: number;
   buildsRunning: number;
+  /** How full the cache's volume is, once it is watched. */
+  pressure: PressureFacts | undefined;
 }
 
 /** What the service needs. */
@@ -86,6 +89,7 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     memoryBytes: totalmem(),
     cpus: cpus().length,
     idleTimeoutMs: facts.idleTimeoutMs,
+    pressure: facts.pressure ?? null,
     buildkitdRestarts: facts.buildkitdRestarts,
     buildkitdLastFailure: facts.buildkitdLastFailure === undefined ? null : toWireError(facts.buildkitdLastFailure),
     buildsMemoryBytes: facts.buildsMemoryBytes,
@@ -99,7 +103,9 @@ async function describeVolume(volume: Volume): Promise<WireVolume> {
   return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean, asides };
 }
 
-function toWireState(state: MachineState, { buildsRunning }: MachineFacts): State {
+function toWireState(state: MachineState, { buildsRunning, pressure }: MachineFacts): State {
   const { phase, detail, error, stays, progress = null } = state;
-  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning, stays, progress };
+  const waiting = { buildsWaiting: pressure?.waiting ?? 0, waitingFor: pressure?.reason ?? '' };
+  const failure = error === undefined ? null : toWireError(error);
+  return { phase, detail, error: failure, buildsRunning, stays, progress, ...waiting };
 }

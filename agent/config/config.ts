@@ -59,6 +59,16 @@ export interface Config {
     keep?: Share;
     /** In force before the preset's. */
     rules: GcRule[];
+    watermarks: {
+      /** Use of the volume. */
+      soft: Share;
+      hard: Share;
+      /** Use of inodes, in percent. */
+      inodesSoft: number;
+      inodesHard: number;
+      /** Held back for BuildKit's databases. */
+      reserve: Share;
+    };
   };
   limits: { contextBytes: number };
   /** By host. `ca` is PEM text. */
@@ -92,6 +102,13 @@ export function toConfig(written: Written): Config {
       max: gc.max,
       minFree: gc['min-free'],
       keep: gc.keep,
+      watermarks: {
+        soft: gc.watermarks.soft,
+        hard: gc.watermarks.hard,
+        inodesSoft: gc.watermarks['inodes-soft'],
+        inodesHard: gc.watermarks['inodes-hard'],
+        reserve: gc.watermarks.reserve,
+      },
       rules: gc.rule.map((rule) =>
         present({
           filters: rule.filters,

@@ -188,6 +188,15 @@ export function share(about: string, zero = false) {
   });
 }
 
+/** A percentage above zero. */
+export function percentage(about: string) {
+  const takes = 'a percentage from 1% to 100%';
+  return field<number>({ about, takes }, (value) => {
+    const percent = Number(typeof value === 'string' ? /^(\d{1,3}(?:\.\d{1,3})?)%$/.exec(value)?.[1] : undefined);
+    return percent >= 1 && percent <= 100 ? percent : undefined;
+  });
+}
+
 /** A list without repetitions of at most `max` items. */
 export function list<T extends z.core.$ZodType>(about: string, item: T, max = 100) {
   const takes = `a list; each item: ${notes.get(item)?.takes ?? 'a table'}`;

@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream';
 import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
 import { toHeaders } from './headers.ts';
+import { type Holds, peekMessage, refusalOf } from './hold.ts';
 import { sessionOptions, windows } from './http2-options.ts';
 import { frameMessage, MessageReader } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
@@ -27,6 +28,7 @@ export interface ConnectionContext {
   upstream: string;
   recorder: GateRecorder;
   solves: Solves;
+  holds: Holds;
   log: Logger;
   whyGone: () => string | undefined;
   /** Set once no more solves are taken. */
@@ -85,14 +87,45 @@ export class Connection {
     stream.once('close', () => recorder.activity(-1));
     switch (request[':path']) {
       case `${control}/Solve`:
-        this.#serveSolve(stream, request);
+        this.#whenAdmitted(stream, 'solve', () => this.#serveSolve(stream, request));
         break;
       case `${control}/Status`:
-        relay(stream, request, this.#up, this.#statusTap());
+        this.#whenAdmitted(stream, 'status', () => relay(stream, request, this.#up, this.#statusTap()));
         break;
       default:
         relay(stream, request, this.#up, { whyGone: this.#context.whyGone });
     }
+  }
+
+  /** Serves a call of a solve, at once unless solves are held just now. */
+  #whenAdmitted(stream: ServerHttp2Stream, kind: 'solve' | 'status', serve: () => void): void {
+    const { holds, log } = this.#context;
+    if (holds.isOpen) {
+      serve();
+      return;
+    }
+    this.#hold(stream, kind).then(
+      () => {
+        if (stream.destroyed || stream.closed) return;
+        serve();
+        stream.resume();
+      },
+      (error: unknown) => {
+        log.info({ error: refusalOf(error) }, 'a build that waited was refused');
+        refuse(stream, refusalOf(error));
+      },
+    );
+  }
+
+  async #hold(stream: ServerHttp2Stream, kind: 'solve' | 'status'): Promise<void> {
+    const { holds, solves } = this.#context;
+    const message = await peekMessage(stream);
+    if (message === undefined) return;
+    const { ref, internal } =
+      kind === 'solve' ? readSolveRequest(message) : { ref: readString(message, 1), internal: false };
+    // buildkitd waits already for a solve whose Status it has, or has it.
+    if (internal || solves.isKnown(ref)) return;
+    await (kind === 'solve' ? holds.solve(ref, stream) : holds.status(ref));
   }
 
   #serveSolve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
+import { type Admission, Holds, openAdmission } from './hold.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { Solves } from './solves.ts';
 
@@ -11,6 +12,8 @@ export interface GateOptions {
   /** Who is told about solves. */
   recorder: GateRecorder;
   log: Logger;
+  /** When solves may begin; at once, when left out. */
+  admission?: Admission;
   /** Why buildkitd does not answer just now, one sentence for its clients. */
   whyGone?: () => string | undefined;
 }
@@ -21,8 +24,21 @@ export class Gate {
   readonly #connections = new Set<Connection>();
   #closed = false;
 
-  constructor({ upstream, recorder, log, whyGone = () => undefined }: GateOptions) {
-    this.#context = { upstream, recorder, solves: new Solves(recorder, log), log, whyGone, refusal: undefined };
+  constructor({ upstream, recorder, log, admission = openAdmission, whyGone = () => undefined }: GateOptions) {
+    this.#context = {
+      upstream,
+      recorder,
+      solves: new Solves(recorder, log),
+      holds: new Holds(admission),
+      log,
+      whyGone,
+      refusal: undefined,
+    };
+  }
+
+  /** Solves that buildkitd works on. */
+  get solving(): number {
+    return this.#context.solves.live;
   }
 
   /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */

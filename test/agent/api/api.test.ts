@@ -42,6 +42,7 @@ const facts: MachineFacts = {
   buildkitdRestarts: 0,
   buildkitdLastFailure: undefined,
   buildsMemoryBytes: 0,
+  pressure: undefined,
   buildsRunning: 0,
 };
 

@@ -17,6 +17,14 @@ function refusal(toml: string, head = `${header}scope = "a/b"\n`): BuildvisorErr
   throw new Error(`was accepted: ${toml}`);
 }
 
+const watermarks = {
+  soft: { percent: 85 },
+  hard: { percent: 95 },
+  inodesSoft: 85,
+  inodesHard: 95,
+  reserve: { percent: 1 },
+};
+
 test('fills in every default', () => {
   expect(parseConfig(`${header}scope = "acme/app/main"\n`, 'boot.toml')).toEqual({
     scope: 'acme/app/main',
@@ -24,7 +32,7 @@ test('fills in every default', () => {
     network: { mode: 'dhcp', dns: [] },
     volumes: { cache: { mode: 'persistent', asideKeepMs: 72 * 3_600_000 } },
     buildkit: { entitlements: [], hangLimitMs: 60_000, stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
-    gc: { preset: 'cache-mounts-last', rules: [] },
+    gc: { preset: 'cache-mounts-last', rules: [], watermarks },
     limits: { contextBytes: 10e9 },
     registries: {},
     buildkitd: {},
@@ -91,6 +99,7 @@ maxEntries = 5
       minFree: { bytes: 5e9 },
       keep: { bytes: 1_000_000 },
       rules: [{ filters: ['type==exec.cachemount'], all: true, ageMs: 30 * 86_400_000, keep: { percent: 10 } }],
+      watermarks,
     },
     limits: { contextBytes: 1024 ** 3 },
     registries: {
@@ -190,7 +199,6 @@ test.each([
   ['[limits]\ntime = "1h"', 'limits.time: is not supported by this version'],
   ['[limits]\noutput = "1GB"', 'limits.output: is not supported by this version'],
   ['[buildkit]\nmax-builds = 2', 'buildkit.max-builds: is not supported by this version'],
-  ['[gc.watermarks]\nsoft = "80%"', 'gc.watermarks: is not supported by this version'],
   // buildkit
   ['[buildkit]\nmax-parallelism = 0', 'expected a whole number from 1 to 1024'],
   ['[buildkit]\nmax-parallelism = 1.5', 'expected a whole number from 1 to 1024'],
