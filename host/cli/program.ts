@@ -84,6 +84,7 @@ function addBuild(program: Command): void {
     )
     .option('-t, --tag <name>', 'name of the image, for --push and in archives; again for more', listValue)
     .option('--push', 'push to the registry of the tags, from the VM')
+    .option('--durable', "return only when what the build leaves in the VM's cache outlives a power cut")
     .option('--metadata-file <path>', "write digests and the rest of the exporter's answer there as JSON");
   machineOptions(build)
     .addHelpText(

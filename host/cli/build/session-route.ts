@@ -5,6 +5,7 @@ import { BuildvisorError, hasErrno, isBuildvisorError } from '../../../common/er
 import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
 import { usageError } from '../exit.ts';
+import { awaitDurable } from './durable.ts';
 import { formatOutput } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
 
@@ -37,7 +38,7 @@ export async function buildSession({
   signal,
 }: RouteJob): Promise<RouteResult> {
   const outputs = files.destinations;
-  const folder = outputs.length > 0 ? mkdtempSync(join(tmpdir(), 'buildvisor-')) : undefined;
+  const folder = outputs.length > 0 || flags.durable ? mkdtempSync(join(tmpdir(), 'buildvisor-')) : undefined;
   const metadata = folder === undefined ? flags.metadataFile : (flags.metadataFile ?? join(folder, 'metadata.json'));
   try {
     const statuses = buildDirectory(
@@ -55,6 +56,7 @@ export async function buildSession({
         secrets: flags.secret,
         ssh: flags.ssh,
         metadataFile: metadata,
+        refFile: flags.durable && folder !== undefined ? join(folder, 'ref') : undefined,
       },
       {
         buildkitSocket: machine.buildkitSocket,
@@ -64,6 +66,7 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
+    if (flags.durable && folder !== undefined) await awaitDurable(machine, readFileSync(join(folder, 'ref'), 'utf8').trim(), signal);
     return { digest: metadata === undefined ? '' : readDigest(metadata) };
   } catch (error) {
     throw isBuildvisorError(error, 'BUILD_FAILED') ? splitFailure(error) : error;
