@@ -66,7 +66,8 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
-    if (flags.durable && folder !== undefined) await awaitDurable(machine, readFileSync(join(folder, 'ref'), 'utf8').trim(), signal);
+    if (flags.durable && folder !== undefined)
+      await awaitDurable(machine, readFileSync(join(folder, 'ref'), 'utf8').trim(), signal);
     return { digest: metadata === undefined ? '' : readDigest(metadata) };
   } catch (error) {
     throw isBuildvisorError(error, 'BUILD_FAILED') ? splitFailure(error) : error;
