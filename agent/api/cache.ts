@@ -5,7 +5,7 @@ import type { DiskUsageResponse } from '../../common/generated/types/buildvisor/
 import type { PruneEvent } from '../../common/generated/types/buildvisor/v1/PruneEvent.ts';
 import type { PruneRequest__Output } from '../../common/generated/types/buildvisor/v1/PruneRequest.ts';
 import type { Cache } from '../cache/cache.ts';
-import { defaultKinds, isKind, type Kind, kinds } from '../cache/records.ts';
+import { type CacheRecord, defaultKinds, isKind, type Kind, kinds } from '../cache/records.ts';
 import type { Handlers } from './calls.ts';
 
 /** The handlers of `buildvisor.v1.Cache`. @param cache throws while there is none */
@@ -16,7 +16,7 @@ export function cacheHandlers(handlers: Handlers, cache: () => Cache): CacheHand
       const records = await cache().records({ kinds: named, olderThanMs: request.olderThanMs, signal });
       const sum = (of: typeof records): number => of.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
       const reclaimableBytes = sum(records.filter(({ inUse }) => !inUse));
-      return { records, totalBytes: sum(records), reclaimableBytes };
+      return { records: records.map(toWire), totalBytes: sum(records), reclaimableBytes };
     }),
     Prune: handlers.stream<PruneRequest__Output, PruneEvent>(async (request, send, { signal }) => {
       const named = kindsOf(request.kinds);
@@ -27,11 +27,17 @@ export function cacheHandlers(handlers: Handlers, cache: () => Cache): CacheHand
       for await (const record of taken) {
         done.records++;
         done.bytes += record.sizeBytes;
-        await send({ record });
+        await send({ record: toWire(record) });
       }
       await send({ done });
     }),
   };
+}
+
+/** Whole milliseconds. */
+function toWire(record: CacheRecord): CacheRecord {
+  const { createdAtMs, lastUsedAtMs } = record;
+  return { ...record, createdAtMs: Math.floor(createdAtMs), lastUsedAtMs: Math.floor(lastUsedAtMs) };
 }
 
 function kindsOf(given: readonly string[]): Kind[] {

@@ -142,7 +142,7 @@ function toRecord(wire: WireRecord): CacheRecord {
 }
 
 function toMs(time: WireTime | null): number {
-  return time === null ? 0 : time.seconds * 1000 + Math.floor(time.nanos / 1e6);
+  return time === null ? 0 : time.seconds * 1000 + time.nanos / 1e6;
 }
 
 function failure(what: string, error: ServiceError, signal: AbortSignal | undefined): BuildvisorError {

@@ -1,4 +1,4 @@
-/** A record of BuildKit's cache. Times are milliseconds since 1970. */
+/** A record of BuildKit's cache. Times are milliseconds since 1970, with a fraction: order by use goes by nanoseconds. */
 export interface CacheRecord {
   id: string;
   /** One of buildkitd's types (client/diskusage.go, UsageRecordType). */

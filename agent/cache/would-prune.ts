@@ -59,15 +59,20 @@ function candidates(left: ReadonlyMap<string, CacheRecord>, plan: Plan): CacheRe
   );
 }
 
-/** cache/manager.go, sortDeleteRecords: ranks by last use and by number of uses, added, each as a part of its highest rank. */
+/** cache/manager.go, sortDeleteRecords: places by last use and by number of uses, each as a part of its highest place, added. */
 function leastUsedFirst(records: readonly CacheRecord[]): CacheRecord[] {
-  const rank = (key: (record: CacheRecord) => number): Map<CacheRecord, number> => {
-    const values = [...new Set(records.map(key))].sort((a, b) => a - b);
-    const place = new Map(values.map((value, index) => [value, (index + 1) / values.length]));
-    return new Map(records.map((record) => [record, place.get(key(record)) ?? 0]));
-  };
-  const byAge = rank(({ lastUsedAtMs }) => lastUsedAtMs);
-  const byCount = rank(({ usageCount }) => usageCount);
-  const score = (record: CacheRecord): number => (byAge.get(record) ?? 0) + (byCount.get(record) ?? 0);
+  const byAge = places(records, ({ lastUsedAtMs }) => lastUsedAtMs);
+  const byCount = places(records, ({ usageCount }) => usageCount);
+  const score = (record: CacheRecord): number => byAge(record) + byCount(record);
   return [...records].sort((a, b) => score(a) - score(b));
+}
+
+/** The place of each value, from 0 to 1; a value of 0 has place 1 before the division, all others begin at 2. */
+function places(
+  records: readonly CacheRecord[],
+  key: (record: CacheRecord) => number,
+): (record: CacheRecord) => number {
+  const values = [...new Set(records.map(key))].filter((value) => value !== 0).sort((a, b) => a - b);
+  const place = new Map(values.map((value, index) => [value, index + 2]));
+  return (record) => (place.get(key(record)) ?? 1) / (values.length + 1);
 }
