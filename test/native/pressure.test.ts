@@ -1,12 +1,11 @@
 /** A small cache under builds that want more than it has. */
 import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from 'vitest';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient } from '../../host/client/types.ts';
-import type { Machine } from '../../host/machine/machines.ts';
+import { guestPath } from '../fixtures/guest-path.ts';
 import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
@@ -16,12 +15,6 @@ afterAll(() => machines.close());
 /** A step that writes so many megabytes no other build has. */
 const writes = (megabytes: number): string =>
   `${fromBusybox}ARG AT\nRUN --mount=type=cache,target=/c busybox ls /c; busybox head -c ${megabytes}000000 /dev/zero > /made; echo $AT > /c/$AT\n`;
-
-/** Where the cache of a machine of the `process` driver is mounted, seen from here. */
-function cacheOf(machine: Machine): string {
-  const pid = execFileSync('pgrep', ['-f', `buildkitd .*${join(machine.buildkitSocket, '..')}`], { encoding: 'utf8' });
-  return `/proc/${pid.trim().split('\n')[0]}/root${join(machine.buildkitSocket, '../cache')}`;
-}
 
 /** Takes all but 2 % of the cache's volume. */
 async function fill(api: ApiClient, file: string): Promise<void> {
@@ -57,7 +50,7 @@ describe('watermarks', () => {
       (await api.info()).state?.buildsRunning ? true : undefined,
     );
     await sleep(1000);
-    const ballast = join(cacheOf(machine), 'ballast');
+    const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
     await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
       (await api.info()).pressure?.level === 'hard' ? true : undefined,
