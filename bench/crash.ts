@@ -23,11 +23,11 @@ async function series(name: string, options: CrashOptions): Promise<Record<strin
 }
 
 const results: Record<string, Record<string, number>> = {};
-if (images > 0) results.images = await series('image', { images, perLife: 10, seed, durability: true });
+if (images > 0) results.images = await series('image', { images, perLife: 25, seed, durability: true });
 if (kills > 0)
   results.kills = await series('kill', {
     ...{ images: kills, perLife: 1, seed: seed + 1, durability: true },
     machine: { driver: 'qemu' },
   });
-if (bare > 0) results.withoutDurability = await series('bare', { images: bare, perLife: 10, seed, durability: false });
+if (bare > 0) results.withoutDurability = await series('bare', { images: bare, perLife: 25, seed, durability: false });
 process.stdout.write(`${JSON.stringify({ bench: 'crash', seed, ...results })}\n`);

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -7,6 +6,7 @@ import { connectApi } from '../../host/client/connect.ts';
 import type { Info } from '../../host/client/types.ts';
 import { down, type Machine } from '../../host/machine/machines.ts';
 import { buildctl } from '../fixtures/crash/load.ts';
+import { markUnclosed, withVolume } from '../fixtures/crash/volume-file.ts';
 import { buildOn, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
@@ -24,15 +24,10 @@ afterEach(() => machines.close());
 
 /** Does something to the volume as if nobody had closed it; `harm` gets BuildKit's root. */
 function harmed(harm: (root: string) => void): void {
-  const mountpoint = join(machines.dir, 'harm');
-  mkdirSync(mountpoint);
-  execFileSync('mount', ['-o', 'loop', join(machines.dirOf(scope), 'cache.img'), mountpoint]);
-  try {
-    writeFileSync(join(mountpoint, 'dirty'), 'clean before\n');
-    harm(join(mountpoint, 'root'));
-  } finally {
-    execFileSync('umount', [mountpoint]);
-  }
+  withVolume(join(machines.dirOf(scope), 'cache.img'), (root) => {
+    markUnclosed(root);
+    harm(root);
+  });
 }
 
 async function repairOf(machine: Machine): Promise<Info['repair']> {
