@@ -32,6 +32,7 @@ const state = new StateBoard();
 const parts = new Parts(readPlatform());
 let service: Service | undefined;
 let wasReady = false;
+let hasWorked = false;
 
 const stopping = new AbortController();
 const stopped = once(stopping.signal, 'abort');
@@ -69,10 +70,17 @@ async function rise(): Promise<void> {
   wasReady = true;
 }
 
+/** What does its work is not in a crash loop, however often it dies. */
+function onPassed(): void {
+  parts.buildkitd?.worked();
+  if (!hasWorked) void link.send({ type: 'worked' });
+  hasWorked = true;
+}
+
 /** gRPC is loaded only now: buildkitd starts meanwhile. */
 async function openService(): Promise<Service> {
   const { serve } = await import('./serve.ts');
-  return serve({ parts, state, log, stop });
+  return serve({ parts, state, log, stop, onPassed });
 }
 
 /** After the boot: buildkitd died and is started again, or given up. */

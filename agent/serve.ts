@@ -82,7 +82,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         contextBytes: parts.config.limits.contextBytes,
         idle,
         causes: {
-          whyGone: async (limitMs) => parts.buildkitd?.whyGone(limitMs),
+          whyGone: async (limitMs, sinceMs) => parts.buildkitd?.whyGone(limitMs, sinceMs),
           memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
           memoryLimitBytes: buildsMemoryLimit(),
         },

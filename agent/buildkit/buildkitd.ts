@@ -42,6 +42,7 @@ export class Buildkitd {
   #worked = false;
   #death = Promise.withResolvers<BuildvisorError>();
   #lastFailure: BuildvisorError | undefined;
+  #lastFailureAtMs = Number.NEGATIVE_INFINITY;
   #daemon: Daemon | undefined;
   #settled = false;
   #running: Promise<void> | undefined;
@@ -73,9 +74,11 @@ export class Buildkitd {
 
   /**
    * Why it does not answer: what it died of, or dies of within the limit. For who saw a connection break, which comes before
-   * anybody knows why.
+   * anybody knows why, or after it is back.
+   * @param sinceMs a death since then counts too (Date.now())
    */
-  async whyGone(limitMs: number): Promise<BuildvisorError | undefined> {
+  async whyGone(limitMs: number, sinceMs: number): Promise<BuildvisorError | undefined> {
+    if (this.#lastFailureAtMs >= sinceMs) return this.#lastFailure;
     const timer = new AbortController();
     const late = sleep(limitMs, undefined, { signal: timer.signal }).catch(() => undefined);
     try {
@@ -180,6 +183,7 @@ export class Buildkitd {
     this.#death.resolve(error);
     if (!this.#stopping.signal.aborted) {
       this.#lastFailure = error;
+      this.#lastFailureAtMs = Date.now();
       await this.#sweep();
     }
     return { error, livedMs, answered: readyAt !== undefined };

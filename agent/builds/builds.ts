@@ -180,10 +180,12 @@ export class Builds implements GateRecorder {
   async #end(build: Build, outcome: SolveOutcome, killsBefore: number): Promise<void> {
     let cause: BuildvisorError | undefined;
     if (outcome.code !== 0)
-      cause = await findCause(outcome, this.#options.causes, killsBefore).catch((err: unknown) => {
-        this.#options.log.warn({ build: build.id, err }, 'the cause of a failure was not found');
-        return undefined;
-      });
+      cause = await findCause(outcome, this.#options.causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
+        (err: unknown) => {
+          this.#options.log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+          return undefined;
+        },
+      );
     build.solveEnded(outcome, cause);
     if (build.route !== 'session') return;
     build.end();
@@ -209,7 +211,8 @@ export class Builds implements GateRecorder {
       await this.#solve(build, spec, context, streams.onOutput);
     } catch (thrown) {
       error = toBuildvisorError(thrown);
-      if (error.code === 'BUILD_FAILED' && !build.solving) error = await notTaken(error, this.#options.causes);
+      if (error.code === 'BUILD_FAILED' && !build.solving)
+        error = await notTaken(error, this.#options.causes, build.startedAtMs);
     }
     build.end(error);
     this.#told(build);

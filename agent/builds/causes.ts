@@ -6,8 +6,8 @@ import { isInterruption, readDetails } from './failure.ts';
 
 /** What is known of the machine and not of BuildKit when a build fails. */
 export interface Causes {
-  /** Why buildkitd does not answer, waited for at most so many milliseconds. */
-  whyGone(limitMs: number): Promise<BuildvisorError | undefined>;
+  /** Why buildkitd does not answer, or did not since then (Date.now()), waited for at most so many milliseconds. */
+  whyGone(limitMs: number, sinceMs: number): Promise<BuildvisorError | undefined>;
   /** Processes of builds killed for want of memory so far; stays 0 where that cannot be told. */
   memoryKills(): number;
   /** What builds may use together, bytes. */
@@ -21,17 +21,17 @@ const killed = 137;
 
 /**
  * Why a solve failed, where the machine knows better than BuildKit: buildkitd went away, or the kernel killed a step for memory.
- * @param killsBefore the kernel's count when the solve began
+ * @param build the kernel's count of memory kills when the solve began, and when the build did
  * @returns undefined when there is nothing to add
  */
 export async function findCause(
   outcome: SolveOutcome,
   causes: Causes | undefined,
-  killsBefore: number,
+  { killsBefore, startedAtMs }: { killsBefore: number; startedAtMs: number },
 ): Promise<BuildvisorError | undefined> {
   if (causes === undefined || outcome.code === 0 || outcome.cancelled) return undefined;
   if (isInterruption(outcome)) {
-    const why = await causes.whyGone(goneLimitMs);
+    const why = await causes.whyGone(goneLimitMs, startedAtMs);
     return why && interruptedBy(why);
   }
   const { exitCode } = readDetails(outcome.details);
@@ -40,8 +40,12 @@ export async function findCause(
 }
 
 /** The error of a build that failed before buildkitd took it: that buildkitd was not there, or `error`. */
-export async function notTaken(error: BuildvisorError, causes: Causes | undefined): Promise<BuildvisorError> {
-  const why = await causes?.whyGone(goneLimitMs);
+export async function notTaken(
+  error: BuildvisorError,
+  causes: Causes | undefined,
+  startedAtMs: number,
+): Promise<BuildvisorError> {
+  const why = await causes?.whyGone(goneLimitMs, startedAtMs);
   return why ? interruptedBy(why) : error;
 }
 

@@ -29,6 +29,8 @@ export interface AgentExit {
   description: string;
   /** Whether it had said `ready`. */
   wasReady: boolean;
+  /** Whether a build had passed. */
+  hasWorked: boolean;
   /** What it asked for before it ended, when it asked for power-off. */
   farewell: ConsoleEnd | undefined;
 }
@@ -51,9 +53,10 @@ export function startAgent(command: AgentCommand): AgentProcess {
   const exited = Promise.withResolvers<AgentExit>();
   const farewell = Promise.withResolvers<ConsoleEnd>();
   let wasReady = false;
+  let hasWorked = false;
   let asked: ConsoleEnd | undefined;
   let hung: string | undefined;
-  const finish = (description: string): void => exited.resolve({ description, wasReady, farewell: asked });
+  const finish = (description: string): void => exited.resolve({ description, wasReady, hasWorked, farewell: asked });
 
   let child: ChildProcess;
   try {
@@ -75,6 +78,7 @@ export function startAgent(command: AgentCommand): AgentProcess {
     (message) => {
       pulse.beat();
       if (message.type === 'ready') wasReady = true;
+      else if (message.type === 'worked') hasWorked = true;
       else if (message.type === 'pong') return;
       else if (message.type === 'poweroff') {
         asked ??= readFarewell(message);

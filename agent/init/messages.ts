@@ -10,6 +10,8 @@ export const maxMessage = 64 * 1024;
 export type AgentMessage =
   /** The machine takes builds. */
   | { type: 'ready' }
+  /** A build has passed: should the agent die later, that is no crash loop. */
+  | { type: 'worked' }
   /** The answer to `ping`. */
   | { type: 'pong' }
   /** Volumes are closed, the agent is about to exit: switch the machine off. `code` is left out for `OK`. */
