@@ -1,19 +1,22 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { BuildvisorError } from '../common/errors.ts';
 import { buildkitVersion } from '../common/versions.ts';
 import type { StateBoard } from './api/state.ts';
-import { Buildkitd } from './buildkit/buildkitd.ts';
+import { Buildkitd, type BuildkitdOptions } from './buildkit/buildkitd.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
 import { bringUp } from './network/bring-up.ts';
 import { checkClockAndEntropy } from './network/clock.ts';
 import { setUpStepsNetwork } from './network/steps-network.ts';
 import type { Parts } from './parts.ts';
+import { RootRepair } from './repair-root.ts';
 import { setHostname } from './sys/hostname.ts';
 import { waitForDrive } from './volumes/drive.ts';
 import { cacheDrive, openCache } from './volumes/open-cache.ts';
 import { openScratch, scratchDrive } from './volumes/open-scratch.ts';
 import { configDrive, readConfigDrive } from './volumes/read-config-drive.ts';
+import { RootFallback } from './volumes/root-fallback.ts';
 import { usage, type Volume } from './volumes/volume.ts';
 
 /** How long a drive may take to appear, in milliseconds: its driver's module may still be loading. */
@@ -44,10 +47,16 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
   parts.phase('config');
 
   state.set('BOOTING', 'opening the volumes and the network');
-  const [root] = await allOrFirstError([openVolumes(parts, log, signal), openNetwork(parts, log, signal)]);
+  const [root] = await allOrFirstError([openVolumes(parts, state, log, signal), openNetwork(parts, log, signal)]);
 
   const { sizeBytes } = await usage(root, signal);
   parts.gcPolicies = gcPolicies(config.gc, sizeBytes);
+  if (root.wasUnclean && platform.durability !== 'off') {
+    state.set('BOOTING', "checking BuildKit's root after an unclean stop");
+    parts.repair = new RootRepair({ platform, volume: root, socket: buildkitdSocket(platform.runDir), log, signal });
+    await parts.repair.begin();
+    parts.phase('root-checked');
+  }
   const buildkitd = await makeBuildkitd(parts, root, sizeBytes, log);
   state.set('BOOTING', 'starting buildkitd');
   parts.buildkitd = buildkitd;
@@ -57,7 +66,7 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
 }
 
 /** @returns the volume that holds BuildKit's root */
-async function openVolumes(parts: Parts, log: Logger, signal: AbortSignal): Promise<Volume> {
+async function openVolumes(parts: Parts, state: StateBoard, log: Logger, signal: AbortSignal): Promise<Volume> {
   const { platform, config } = parts;
   const limit = { limitMs: driveLimitMs, signal };
   const open = async (opening: Promise<Volume>): Promise<Volume> => {
@@ -73,7 +82,8 @@ async function openVolumes(parts: Parts, log: Logger, signal: AbortSignal): Prom
     parts.phase('volumes');
     return only;
   }
-  const options = { scope: config.scope, buildkitVersion, log, signal };
+  const onProgress = state.progress.bind(state);
+  const options = { scope: config.scope, buildkitVersion, log, signal, onProgress };
   const cache = waitForDrive(platform, cacheDrive, limit).then((drive) => openCache(drive, platform, options));
   const [, root] = await allOrFirstError([open(scratch), open(cache)]);
   parts.phase('volumes');
@@ -111,7 +121,25 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
     await writeFile(path, pem, { mode: 0o600 });
   }
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
-  return new Buildkitd({ platform, ...paths, root: root.root, stepLog: config.buildkit.stepLog, log });
+  const { stepLog, hangLimitMs } = config.buildkit;
+  const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
+  return new Buildkitd({ platform, ...paths, root: root.root, ...inOrder(parts, root, log), stepLog, liveness, log });
+}
+
+/** How a buildkitd is run whose root is to outlive a power cut, or just has. */
+function inOrder({ platform, repair }: Parts, root: Volume, log: Logger): Partial<BuildkitdOptions> {
+  const fallback = new RootFallback(root, buildkitVersion, log);
+  return {
+    deferSyncs: root.unjournaled === undefined && platform.durability !== 'off',
+    ...(repair && { settle: (signal: AbortSignal) => repair.settle(signal) }),
+    async recover(error: BuildvisorError) {
+      // What was found broken before is not taken back.
+      if (fallback.reason === '' && repair !== undefined && repair.report.setAside !== '') return false;
+      const again = await fallback.recover(error);
+      if (repair !== undefined) repair.report.setAside = fallback.reason;
+      return again;
+    },
+  };
 }
 
 /** Where buildkitd listens; only the gate connects to it. */

@@ -5,18 +5,23 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BuildvisorError, toBuildvisorError } from '../common/errors.ts';
+import { formatDuration } from '../common/units.ts';
 import { withLimit } from '../common/wait.ts';
 import { StateBoard } from './api/state.ts';
 import { boot } from './boot.ts';
 import type { Buildkitd, BuildkitdState } from './buildkit/buildkitd.ts';
 import { openInitLink } from './init/link.ts';
+import { keepVolumes } from './keep-volumes.ts';
 import { logLevel, openLog } from './log.ts';
 import { Parts } from './parts.ts';
 import type { Service } from './serve.ts';
 import { readPlatform } from './sys/platform.ts';
 import { close } from './volumes/close.ts';
 
-/** How long a machine that failed can be asked why, in milliseconds. */
+/**
+ * How long a machine that failed can be asked why, in milliseconds. One with a shell that had been ready stays until it was idle
+ * for as long as its config says, for somebody to look into it.
+ */
 const failedLingerMs = 10_000;
 
 /** How long the parts of a boot that is called off may take to notice, in milliseconds. */
@@ -26,6 +31,8 @@ const log = openLog(logLevel(process.env.BUILDVISOR_LOG));
 const state = new StateBoard();
 const parts = new Parts(readPlatform());
 let service: Service | undefined;
+let wasReady = false;
+let hasWorked = false;
 
 const stopping = new AbortController();
 const stopped = once(stopping.signal, 'abort');
@@ -48,20 +55,32 @@ async function rise(): Promise<void> {
   buildkitd.onChange((now, error) => void onBuildkitd(buildkitd, now, error));
   service = await openService();
   parts.phase('api');
-  await service.openBuilds();
-  state.set('BOOTING', 'waiting for buildkitd to answer');
+  // After an unclean stop nobody may build on what is still to be pruned.
+  const waits = parts.repair !== undefined;
+  if (!waits) await service.openBuilds();
+  state.set('BOOTING', `waiting for buildkitd to answer, at most ${formatDuration(buildkitd.readyLimitMs)}`);
   parts.worker = await buildkitd.ready;
+  if (waits) await service.openBuilds();
+  await keepVolumes(parts, state, log);
   parts.phase('ready');
   state.set('READY', 'taking builds');
   log.info({ phases: Object.fromEntries(parts.phases.map(({ name, atMs }) => [name, atMs])) }, 'ready');
   await link.send({ type: 'ready' });
   service.watchIdle();
+  wasReady = true;
+}
+
+/** What does its work is not in a crash loop, however often it dies. */
+function onPassed(): void {
+  parts.buildkitd?.worked();
+  if (!hasWorked) void link.send({ type: 'worked' });
+  hasWorked = true;
 }
 
 /** gRPC is loaded only now: buildkitd starts meanwhile. */
 async function openService(): Promise<Service> {
   const { serve } = await import('./serve.ts');
-  return serve({ parts, state, log, stop });
+  return serve({ parts, state, log, stop, onPassed });
 }
 
 /** After the boot: buildkitd died and is started again, or given up. */
@@ -71,8 +90,12 @@ async function onBuildkitd(
   error: BuildvisorError | undefined,
 ): Promise<void> {
   if (now === 'failed') broken.reject(error);
-  else if (now === 'restarting') state.set('BOOTING', 'buildkitd ended and is being started again', error);
-  else if (now === 'ready' && parts.worker !== undefined) {
+  else if (now === 'restarting') {
+    const why = error ?? buildkitd.lastFailure;
+    const limit = formatDuration(buildkitd.readyLimitMs);
+    const detail = `buildkitd is being started again, at most ${limit}: ${why?.message ?? 'it ended'}`;
+    state.set('BOOTING', detail, why);
+  } else if (now === 'ready' && parts.worker !== undefined) {
     parts.worker = await buildkitd.ready;
     state.set('READY', 'taking builds');
   }
@@ -95,13 +118,28 @@ async function untilTheEnd(): Promise<BuildvisorError | undefined> {
 async function lingerAsFailed(failure: BuildvisorError): Promise<void> {
   const { code, message, hint, facts } = failure;
   log.error({ code, hint, facts, err: code === 'INTERNAL' ? failure : undefined }, message);
-  state.set('FAILED', message, failure);
+  const stays = wasReady && parts.config?.machine.shell === true;
+  state.set('FAILED', message, failure, { stays });
   try {
     service ??= await openService();
-    await Promise.race([stopped, sleep(failedLingerMs)]);
+    if (stays) {
+      log.info('the machine stays for its shell');
+      service.watchIdle();
+      await stopped;
+    } else await Promise.race([stopped, sleep(failedLingerMs)]);
   } catch (error) {
     log.error({ err: error }, 'nobody can be told');
   }
+}
+
+/** Lets builds that run go on for a while, visibly. */
+async function drainBuilds(reason: string): Promise<void> {
+  const limitMs = parts.config?.machine.drainLimitMs ?? 0;
+  const running = service?.running ?? 0;
+  if (running > 0)
+    state.set('DRAINING', `stopping: ${reason}; builds that run (${running}) have ${formatDuration(limitMs)} to end`);
+  await service?.drain(limitMs, reason);
+  state.set('DRAINING', `stopping: ${reason}; buildkitd and the volumes are being closed`);
 }
 
 /** Takes down what is up, in order, and tells init how it ended. What does not go down in order makes the end a failure. */
@@ -121,10 +159,13 @@ async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
   };
   const settled = rising.catch(() => undefined);
   await step('boot', () => withLimit({ limitMs: riseEndLimitMs, what: 'the boot to end' }, () => settled));
-  await step('builds', () => service?.drain());
+  await step('builds', () => drainBuilds(reason));
+  await step('freeze', async () => void parts.freezer.thaw());
   await step('buildkitd', () => parts.buildkitd?.stop());
+  await step('sweeper', () => parts.sweeper?.stop());
   parts.network?.close();
-  await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, { log }))));
+  const closing = { log, onProgress: state.progress.bind(state) };
+  await Promise.all(parts.volumes.map((volume) => step(`${volume.name} volume`, () => close(volume, closing))));
   await link.send({ type: 'poweroff', reason: trouble?.message ?? reason, ...(trouble ? { code: trouble.code } : {}) });
   await service?.close();
   link.close();

@@ -2,12 +2,17 @@ import { readFileSync } from 'node:fs';
 import type { MachineFacts } from './api/machine.ts';
 import type { BootPhase } from './api/state.ts';
 import type { Buildkitd } from './buildkit/buildkitd.ts';
+import { buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import type { WorkerInfo } from './buildkit/worker.ts';
+import type { Pressure } from './cache/pressure.ts';
 import type { Config, GcPolicy } from './config/index.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
+import type { RootRepair } from './repair-root.ts';
 import { hasCgroup2 } from './sys/cgroup.ts';
 import type { Platform } from './sys/platform.ts';
+import { Freezer } from './volumes/freezer.ts';
+import type { Sweeper } from './volumes/sweeper.ts';
 import type { Volume } from './volumes/volume.ts';
 
 /** What a boot has brought up so far. What is here is to be taken down again, however far the boot came. */
@@ -19,8 +24,15 @@ export class Parts {
   network: Network | undefined;
   steps: StepsNetwork | undefined;
   gcPolicies: GcPolicy[] = [];
+  pressure: Pressure | undefined;
   buildkitd: Buildkitd | undefined;
   worker: WorkerInfo | undefined;
+  /** Holds the cache volume still for a snapshot. */
+  readonly freezer = new Freezer();
+  /** Deletes roots that were set aside, once the machine is ready. */
+  sweeper: Sweeper | undefined;
+  /** Only after an unclean stop. */
+  repair: RootRepair | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -38,17 +50,32 @@ export class Parts {
       scope: config?.scope ?? '',
       idleTimeoutMs: config?.machine.idleTimeoutMs ?? 0,
       volumes: this.volumes,
+      repair: this.repair?.report,
       worker: this.worker,
       gcPolicies: this.gcPolicies,
       capabilities: [
         { name: 'steps-network', available: steps?.bridge !== undefined, reason: steps?.reason ?? '' },
+        {
+          name: 'memory-limits',
+          ...available(isBuildsMemoryLimited(this.platform), 'the kernel has no memory controller of cgroup v2'),
+        },
+        { name: 'durable-cache', ...this.#durability() },
         { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
         { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
       ],
       bootPhases: this.phases,
       buildkitdRestarts: this.buildkitd?.restarts ?? 0,
+      buildkitdLastFailure: this.buildkitd?.lastFailure,
+      buildsMemoryBytes: isBuildsMemoryLimited(this.platform) ? buildsMemoryLimit() : 0,
       buildsRunning,
+      pressure: this.pressure?.facts,
     };
+  }
+
+  /** Whether the cache outlives a power cut. */
+  #durability(): { available: boolean; reason: string } {
+    const { unjournaled } = this.volumes.find(({ name }) => name === 'cache') ?? this.volumes[0] ?? {};
+    return { available: unjournaled === undefined && this.volumes.length > 0, reason: unjournaled ?? '' };
   }
 }
 

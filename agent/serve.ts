@@ -3,11 +3,17 @@ import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
+import { buildsMemoryKills, buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
+import { Cache } from './cache/cache.ts';
+import { Control } from './cache/control.ts';
+import { openPressure } from './cache/open-pressure.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
+import { Durability } from './volumes/durability.ts';
+import { usage, type Volume } from './volumes/volume.ts';
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
@@ -16,25 +22,30 @@ export interface ServeOptions {
   log: Logger;
   /** Asks for an orderly stop. */
   stop: (reason: string) => void;
+  /** A build has passed. */
+  onPassed: () => void;
 }
 
 /** The machine's doors. */
 export interface Service {
   /** Opens what needs a volume: builds, and the door to BuildKit. */
   openBuilds(): Promise<void>;
+  /** Builds that run. */
+  readonly running: number;
   /** Begins to count idle time. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
-  drain(): Promise<void>;
+  drain(limitMs: number, reason: string): Promise<void>;
   /** Ends the API. */
   close(): Promise<void>;
 }
 
 /** Listens for the host. The API answers from now on, so that a boot can be watched; builds come with `openBuilds`. */
-export async function serve({ parts, state, log, stop }: ServeOptions): Promise<Service> {
+export async function serve({ parts, state, log, stop, onPassed }: ServeOptions): Promise<Service> {
   const { platform } = parts;
   let builds: Builds | undefined;
   let gate: Gate | undefined;
+  const control = new Control(buildkitdSocket(platform.runDir));
   const idle = new Idle(parts.config?.machine.idleTimeoutMs ?? 0, () => stop('idle'));
   const api = createApi({
     machine: { state, facts: () => parts.facts(builds?.running ?? 0), shutdown: stop },
@@ -43,7 +54,16 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
       const { scope, buildkit } = parts.config;
       return { builds, state, rules: { scope, entitlements: buildkit.entitlements } };
     },
+    cache: () => {
+      const root = rootVolume(parts);
+      if (parts.worker === undefined || root === undefined) throw state.notReady();
+      return new Cache(control, async () => (await usage(root)).freeBytes);
+    },
     shell: () => ({ enabled: parts.config?.machine.shell === true, idle }),
+    volumes: () => {
+      state.requireReady();
+      return { volumes: parts.volumes, freezer: parts.freezer };
+    },
     log,
   });
   const listeners = await openListeners(platform, log, {
@@ -54,28 +74,65 @@ export async function serve({ parts, state, log, stop }: ServeOptions): Promise<
     async openBuilds() {
       const scratch = parts.volumes.find(({ name }) => name === 'scratch');
       if (scratch === undefined || parts.config === undefined) throw state.notReady();
+      const durability = new Durability(parts.volumes.find(({ name }) => name === 'cache') ?? scratch);
       builds = await Builds.open({
         buildctl: join(platform.toolsDir, 'buildctl'),
         runDir: platform.runDir,
         scratchDir: scratch.mountpoint,
         contextBytes: parts.config.limits.contextBytes,
         idle,
+        causes: {
+          whyGone: async (limitMs, sinceMs) => parts.buildkitd?.whyGone(limitMs, sinceMs),
+          memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
+          memoryLimitBytes: buildsMemoryLimit(),
+        },
         log,
+        makeDurable: () => durability.sync(),
+        onPassed,
         onChange: () => state.touch(),
       });
-      gate = new Gate({ upstream: buildkitdSocket(platform.runDir), recorder: builds, log });
+      const upstream = buildkitdSocket(platform.runDir);
+      const pressure = await openPressure({
+        ...{ volume: rootVolume(parts) ?? scratch, gc: parts.config.gc, policies: parts.gcPolicies, control, log },
+        ready: () => parts.buildkitd?.state === 'ready',
+        running: () => gate?.solving ?? 0,
+        onChange: () => state.touch(),
+      });
+      parts.pressure = pressure;
+      gate = new Gate({ upstream, recorder: builds, log, admission: pressure, whyGone: () => whyGone(parts) });
       builds.attach(gate);
     },
-    watchIdle: () => idle.start(),
-    async drain() {
+    get running() {
+      return builds?.running ?? 0;
+    },
+    watchIdle() {
+      idle.start();
+      parts.pressure?.start();
+    },
+    async drain(limitMs, reason) {
       idle.stop();
       listeners.gate.close();
-      await builds?.drain();
+      gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
+      await parts.pressure?.stop();
+      await builds?.drain(limitMs, reason);
       await gate?.close();
     },
     async close() {
       listeners.api.close();
       await api.close();
+      control.close();
     },
   };
+}
+
+/** The volume that holds BuildKit's root. */
+function rootVolume({ volumes }: Parts): Volume | undefined {
+  return volumes.find(({ name }) => name === 'cache') ?? volumes[0];
+}
+
+/** For the clients of a buildkitd that does not answer just now. */
+function whyGone({ buildkitd }: Parts): string | undefined {
+  if (buildkitd === undefined || buildkitd.state === 'ready') return undefined;
+  const why = buildkitd.lastFailure?.message;
+  return why === undefined ? undefined : `buildkitd is being started again: ${why}`;
 }

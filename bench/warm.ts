@@ -67,6 +67,7 @@ try {
       for await (const event of api.build(spec, tar, { signal })) {
         if (event.result?.error) throw new Error(event.result.error.error?.message ?? 'failed');
         if (event.result?.steps?.run !== undefined && event.result.steps.run > 0) throw new Error('a step ran');
+        if (event.result) break;
       }
       return undefined;
     },

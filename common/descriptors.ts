@@ -8,8 +8,10 @@ import buildkitJson from './generated/buildkit.json' with { type: 'json' };
 import buildvisorJson from './generated/buildvisor.json' with { type: 'json' };
 import grpcJson from './generated/grpc.json' with { type: 'json' };
 import type { ProtoGrpcType as BuildsTypes } from './generated/types/builds.ts';
+import type { ProtoGrpcType as CacheTypes } from './generated/types/cache.ts';
 import type { ProtoGrpcType as MachineTypes } from './generated/types/machine.ts';
 import type { ProtoGrpcType as ShellTypes } from './generated/types/shell.ts';
+import type { ProtoGrpcType as VolumesTypes } from './generated/types/volumes.ts';
 
 /** The shape of decoded messages; the generated types assume it. */
 const shape = { keepCase: false, longs: Number, enums: String, bytes: Buffer, defaults: true, oneofs: true };
@@ -34,7 +36,11 @@ export function packageDefinition(name: keyof typeof sources): PackageDefinition
 }
 
 /** What the generated types call everything under `buildvisor.v1`. */
-type Ours = BuildsTypes['buildvisor']['v1'] & MachineTypes['buildvisor']['v1'] & ShellTypes['buildvisor']['v1'];
+type Ours = BuildsTypes['buildvisor']['v1'] &
+  CacheTypes['buildvisor']['v1'] &
+  MachineTypes['buildvisor']['v1'] &
+  ShellTypes['buildvisor']['v1'] &
+  VolumesTypes['buildvisor']['v1'];
 let services: Ours | undefined;
 
 /** Our services: `services().Machine` is a client class, `services().Machine.service` what a server adds. */

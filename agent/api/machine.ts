@@ -1,4 +1,5 @@
 import { cpus, release, totalmem } from 'node:os';
+import type { BuildvisorError } from '../../common/errors.ts';
 import type { InfoRequest__Output } from '../../common/generated/types/buildvisor/v1/InfoRequest.ts';
 import type { InfoResponse } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
 import type { MachineHandlers } from '../../common/generated/types/buildvisor/v1/Machine.ts';
@@ -11,7 +12,10 @@ import { toWireError } from '../../common/grpc-errors.ts';
 import { protocolVersion } from '../../common/protocol.ts';
 import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
+import type { PressureFacts } from '../cache/pressure.ts';
 import type { GcPolicy } from '../config/index.ts';
+import type { RepairReport } from '../repair-root.ts';
+import { listAsides } from '../volumes/set-aside.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
 import type { Handlers } from './calls.ts';
 import type { BootPhase, MachineState, StateBoard } from './state.ts';
@@ -28,12 +32,18 @@ export interface MachineFacts {
   scope: string;
   idleTimeoutMs: number;
   volumes: Volume[];
+  repair?: RepairReport | undefined;
   worker: WorkerInfo | undefined;
   gcPolicies: GcPolicy[];
   capabilities: Capability[];
   bootPhases: BootPhase[];
   buildkitdRestarts: number;
+  buildkitdLastFailure: BuildvisorError | undefined;
+  /** 0 where nothing bounds it. */
+  buildsMemoryBytes: number;
   buildsRunning: number;
+  /** How full the cache's volume is, once it is watched. */
+  pressure: PressureFacts | undefined;
 }
 
 /** What the service needs. */
@@ -71,6 +81,7 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
       kernel: release(),
     },
     volumes: await Promise.all(facts.volumes.map(describeVolume)),
+    repair: facts.repair ?? null,
     worker: worker === undefined ? null : { id: worker.id, platforms: worker.platforms, labels: worker.labels },
     gcPolicies: facts.gcPolicies,
     capabilities: facts.capabilities,
@@ -78,16 +89,23 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     memoryBytes: totalmem(),
     cpus: cpus().length,
     idleTimeoutMs: facts.idleTimeoutMs,
+    pressure: facts.pressure ?? null,
     buildkitdRestarts: facts.buildkitdRestarts,
+    buildkitdLastFailure: facts.buildkitdLastFailure === undefined ? null : toWireError(facts.buildkitdLastFailure),
+    buildsMemoryBytes: facts.buildsMemoryBytes,
   };
 }
 
 async function describeVolume(volume: Volume): Promise<WireVolume> {
   const { name, mode, device, formatted, wasUnclean } = volume;
   const { sizeBytes, freeBytes, inodes, inodesFree } = await usage(volume);
-  return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean };
+  const asides = await listAsides(volume.mountpoint);
+  return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean, asides };
 }
 
-function toWireState({ phase, detail, error }: MachineState, { buildsRunning }: MachineFacts): State {
-  return { phase, detail, error: error === undefined ? null : toWireError(error), buildsRunning };
+function toWireState(state: MachineState, { buildsRunning, pressure }: MachineFacts): State {
+  const { phase, detail, error, stays, progress = null } = state;
+  const waiting = { buildsWaiting: pressure?.waiting ?? 0, waitingFor: pressure?.reason ?? '' };
+  const failure = error === undefined ? null : toWireError(error);
+  return { phase, detail, error: failure, buildsRunning, stays, progress, ...waiting };
 }

@@ -2,19 +2,24 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { buildvisorServices, codecOf, packageDefinition } from '../../common/descriptors.ts';
+import type { Cache } from '../cache/cache.ts';
 import type { Logger } from '../log.ts';
 import { type BuildsService, buildsHandlers, type EventOrBytes } from './builds.ts';
+import { cacheHandlers } from './cache.ts';
 import { Handlers } from './calls.ts';
 import { healthHandlers } from './health.ts';
 import { type MachineService, machineHandlers } from './machine.ts';
 import { reflectionHandlers } from './reflection.ts';
 import { type ShellService, shellHandlers } from './shell.ts';
+import { type VolumesService, volumesHandlers } from './volumes.ts';
 
 /** What the API serves. What is not there yet throws when it is asked for, and the caller gets that error. */
 export interface ApiOptions {
   machine: MachineService;
   builds: () => BuildsService;
+  cache: () => Cache;
   shell: () => ShellService;
+  volumes: () => VolumesService;
   log: Logger;
 }
 
@@ -40,14 +45,22 @@ const options = {
 const closeLimitMs = 1000;
 
 /** Makes the API's server with all its services. It listens to nothing: connections are given to it. */
-export function createApi({ machine, builds, shell, log }: ApiOptions): Api {
+export function createApi({ machine, builds, cache, shell, volumes, log }: ApiOptions): Api {
   const server = new Server(options);
   const handlers = new Handlers(log);
   const services = buildvisorServices();
   server.addService(services.Machine.service, machineHandlers(handlers, machine));
   server.addService(withRawEvents(services.Builds.service), buildsHandlers(handlers, builds));
+  server.addService(services.Cache.service, cacheHandlers(handlers, cache));
   server.addService(services.Shell.service, shellHandlers(handlers, shell));
-  const names = ['buildvisor.v1.Machine', 'buildvisor.v1.Builds', 'buildvisor.v1.Shell'];
+  server.addService(services.Volumes.service, volumesHandlers(handlers, volumes));
+  const names = [
+    'buildvisor.v1.Machine',
+    'buildvisor.v1.Builds',
+    'buildvisor.v1.Cache',
+    'buildvisor.v1.Shell',
+    'buildvisor.v1.Volumes',
+  ];
   server.addService(standard('grpc.health.v1.Health'), healthHandlers(handlers, machine.state, names));
   const reflection = reflectionHandlers(handlers, () => ({
     ...packageDefinition('buildvisor'),

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { hasErrno } from '../../common/errors.ts';
 import type { ShellExit } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
+import { oomScores, setOomScore } from '../sys/oom-score.ts';
 import type { Send } from './calls.ts';
 import { type OpenShell, toExit, toSpawnExit } from './shell-process.ts';
 
@@ -10,6 +11,7 @@ import { type OpenShell, toExit, toSpawnExit } from './shell-process.ts';
 export const openPipes: OpenShell = async (command, send) => {
   // A group of its own, so that a hang-up reaches all it started.
   const child = spawn(command.file, command.args, { env: command.env, cwd: '/', detached: true, stdio: 'pipe' });
+  if (child.pid !== undefined) setOomScore(child.pid, oomScores.other);
   const exit = new Promise<ShellExit>((resolve) => {
     child.once('error', (error: NodeJS.ErrnoException) => {
       if (child.pid === undefined) resolve(toSpawnExit(error.code));

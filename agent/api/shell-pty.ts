@@ -1,5 +1,6 @@
 import { spawn } from '@lydell/node-pty';
 import type { ShellExit } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
+import { oomScores, setOomScore } from '../sys/oom-score.ts';
 import type { OpenShell } from './shell-process.ts';
 import { toExit } from './shell-process.ts';
 
@@ -16,6 +17,7 @@ export const openPty: OpenShell = async ({ file, args, env, columns, rows }, sen
     env,
     encoding: null,
   });
+  setOomScore(pty.pid, oomScores.other);
   const exit = Promise.withResolvers<ShellExit>();
   let sending: Promise<void> = Promise.resolve();
   // With `encoding: null` the chunks are Buffers, whatever the types say.

@@ -1,4 +1,8 @@
 import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import type { Progress } from '../volumes/progress.ts';
+
+/** Milliseconds between two reports on the same work. */
+const progressEveryMs = 500;
 
 /** How the machine is. */
 export type Phase = 'BOOTING' | 'READY' | 'DRAINING' | 'FAILED';
@@ -9,6 +13,10 @@ export interface MachineState {
   /** What is being done or waited for, one sentence. */
   detail: string;
   error: BuildvisorError | undefined;
+  /** Whether a machine that failed stays, to be looked into. */
+  stays: boolean;
+  /** How far something long has come, while something is. */
+  progress?: Progress | undefined;
 }
 
 /** A boot phase and when it ended, in milliseconds since power-on. */
@@ -19,7 +27,8 @@ export interface BootPhase {
 
 /** The machine's state: one writer, any number of watchers. A machine that drains or has failed does not get ready again. */
 export class StateBoard {
-  #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined };
+  #state: MachineState = { phase: 'BOOTING', detail: 'starting', error: undefined, stays: false };
+  #progressAt = 0;
   #touched = 0;
   #changed = Promise.withResolvers<void>();
   #over = false;
@@ -30,10 +39,22 @@ export class StateBoard {
   }
 
   /** Sets the state. */
-  set(phase: Phase, detail: string, error?: unknown): void {
+  set(phase: Phase, detail: string, error?: unknown, { stays = false } = {}): void {
     const { phase: old } = this.#state;
     if ((old === 'DRAINING' || old === 'FAILED') && (phase === 'BOOTING' || phase === 'READY')) return;
-    this.#state = { phase, detail, error: error === undefined ? undefined : toBuildvisorError(error) };
+    const { progress } = this.#state;
+    this.#state = { phase, detail, error: error === undefined ? undefined : toBuildvisorError(error), stays, progress };
+    this.#notify();
+  }
+
+  /** Says how far something long has come, beside the state; what comes too often is left out. `undefined`: it is over. */
+  progress(progress: Progress | undefined): void {
+    const { progress: last } = this.#state;
+    const now = performance.now();
+    if (progress === undefined && last === undefined) return;
+    if (progress?.what === last?.what && now - this.#progressAt < progressEveryMs) return;
+    this.#progressAt = now;
+    this.#state = { ...this.#state, progress };
     this.#notify();
   }
 

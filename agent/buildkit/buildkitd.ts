@@ -1,12 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { raiseLimits } from '../sys/rlimit.ts';
-import { Daemon, type DaemonOptions } from './daemon.ts';
+import { Daemon, type DaemonOptions, readyLimit } from './daemon.ts';
 import { killLeftovers } from './leftovers.ts';
+import { type LivenessLimits, untilSilent, usualLiveness } from './liveness.ts';
 import type { WorkerInfo } from './worker.ts';
 
 /** What a {@link Buildkitd} needs. */
-export type BuildkitdOptions = DaemonOptions;
+export interface BuildkitdOptions extends DaemonOptions {
+  /** When one that runs and does not answer is taken for dead. */
+  liveness?: LivenessLimits;
+}
 
 /** How buildkitd is. `restarting` comes after it died, `failed` when it is given up. */
 export type BuildkitdState = 'idle' | 'starting' | 'ready' | 'restarting' | 'stopping' | 'stopped' | 'failed';
@@ -16,8 +20,11 @@ export type BuildkitdListener = (state: BuildkitdState, error: BuildvisorError |
 
 /** Milliseconds before the first restart, at most before a later one, and of good life after which the count starts anew. */
 const backoff = { first: 250, most: 30_000, forgetAfter: 60_000 };
-/** Starts that may fail one after the other before it is given up. The very first start gets one: it would fail again. */
-const failuresAllowed = 8;
+/**
+ * Deaths one after the other, with no build that passed and no minute of life between them, before it is given up: about 20
+ * seconds of restarts. The very first start gets one: it would fail again.
+ */
+const failuresAllowed = 7;
 /** Milliseconds between SIGTERM and SIGKILL. */
 const graceMs = 10_000;
 
@@ -32,7 +39,12 @@ export class Buildkitd {
   #state: BuildkitdState = 'idle';
   #ready = Promise.withResolvers<WorkerInfo>();
   #restarts = 0;
+  #worked = false;
+  #death = Promise.withResolvers<BuildvisorError>();
+  #lastFailure: BuildvisorError | undefined;
+  #lastFailureAtMs = Number.NEGATIVE_INFINITY;
   #daemon: Daemon | undefined;
+  #settled = false;
   #running: Promise<void> | undefined;
 
   constructor(options: BuildkitdOptions) {
@@ -48,6 +60,37 @@ export class Buildkitd {
   /** How often it has been started again. */
   get restarts(): number {
     return this.#restarts;
+  }
+
+  /** What it last died of; undefined while it never did. */
+  get lastFailure(): BuildvisorError | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Milliseconds that a start may take now: more, the more its volume holds. */
+  get readyLimitMs(): number {
+    return readyLimit(this.#options.root);
+  }
+
+  /**
+   * Why it does not answer: what it died of, or dies of within the limit. For who saw a connection break, which comes before
+   * anybody knows why, or after it is back.
+   * @param sinceMs a death since then counts too (Date.now())
+   */
+  async whyGone(limitMs: number, sinceMs: number): Promise<BuildvisorError | undefined> {
+    if (this.#lastFailureAtMs >= sinceMs) return this.#lastFailure;
+    const timer = new AbortController();
+    const late = sleep(limitMs, undefined, { signal: timer.signal }).catch(() => undefined);
+    try {
+      return await Promise.race([this.#death.promise, late]);
+    } finally {
+      timer.abort();
+    }
+  }
+
+  /** A build has passed: its next death is the first of a new row. */
+  worked(): void {
+    this.#worked = true;
   }
 
   /** Its process while there is one. */
@@ -100,10 +143,13 @@ export class Buildkitd {
       this.#set(this.#restarts === 0 ? 'starting' : 'restarting');
       const { error, livedMs, answered } = await this.#live();
       if (this.#stopping.signal.aborted) return this.#ready.reject(error);
-      if (livedMs > backoff.forgetAfter) failures = 0;
+      if (!answered && this.#restarts === 0 && (await this.#options.recover?.(error))) continue;
+      if (livedMs > backoff.forgetAfter || this.#worked) failures = 0;
+      this.#worked = false;
       failures++;
       if (answered) this.#renewReady();
-      else if (this.#restarts === 0 || failures > failuresAllowed) return this.#giveUp(error);
+      if (failures >= failuresAllowed || (!answered && this.#restarts === 0))
+        return this.#giveUp(crashLoop(error, failures));
       this.#options.log.error({ facts: error.facts, restarts: this.#restarts }, error.message);
       this.#set('restarting', error);
       if (!(await this.#pause(Math.min(backoff.first * 2 ** (failures - 1), backoff.most))))
@@ -120,18 +166,43 @@ export class Buildkitd {
     this.#daemon = daemon;
     try {
       const worker = await daemon.answers(this.#stopping.signal);
+      await this.#settle();
       readyAt = performance.now();
+      this.#death = Promise.withResolvers();
       this.#ready.resolve(worker);
       this.#set('ready');
+      failure = await this.#untilItHangs(daemon);
     } catch (error) {
       failure = toBuildvisorError(error);
       if (!this.#stopping.signal.aborted) daemon.kill('SIGKILL');
     }
     await daemon.exited;
     this.#daemon = undefined;
-    if (!this.#stopping.signal.aborted) await this.#sweep();
     const livedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
-    return { error: failure ?? daemon.failure(), livedMs, answered: readyAt !== undefined };
+    const error = failure ?? daemon.failure();
+    this.#death.resolve(error);
+    if (!this.#stopping.signal.aborted) {
+      this.#lastFailure = error;
+      this.#lastFailureAtMs = Date.now();
+      await this.#sweep();
+    }
+    return { error, livedMs, answered: readyAt !== undefined };
+  }
+
+  /** Kills it once it does not answer any more. @returns the reason; undefined when it ended by itself or was stopped */
+  async #untilItHangs(daemon: Daemon): Promise<BuildvisorError | undefined> {
+    const over = new AbortController();
+    void daemon.exited.then(() => over.abort());
+    const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
+    const silentMs = await untilSilent(this.#options.socket, this.#options.liveness ?? usualLiveness, signal);
+    if (silentMs === undefined) return undefined;
+    daemon.kill('SIGKILL');
+    return daemon.hung(silentMs);
+  }
+
+  async #settle(): Promise<void> {
+    if (!this.#settled) await this.#options.settle?.(this.#stopping.signal);
+    this.#settled = true;
   }
 
   async #sweep(): Promise<void> {
@@ -177,4 +248,16 @@ async function end(daemon: Daemon, signal: AbortSignal | undefined): Promise<voi
   hurry.addEventListener('abort', kill, { once: true });
   await daemon.exited;
   hurry.removeEventListener('abort', kill);
+}
+
+/** The error of one that is given up: its last death, and how many came before. */
+function crashLoop(error: BuildvisorError, failures: number): BuildvisorError {
+  if (failures < 2) return error;
+  const { hint, facts, cause } = error;
+  const message = `buildkitd died ${failures} times in a row and is given up; at last: ${error.message}`;
+  return new BuildvisorError('BUILDKITD_FAILED', message, {
+    ...(hint && { hint }),
+    facts: { ...facts, failures },
+    cause,
+  });
 }

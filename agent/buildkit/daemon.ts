@@ -2,10 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { BuildvisorError } from '../../common/errors.ts';
+import { formatBytes, formatDuration } from '../../common/units.ts';
 import { pollUntil } from '../../common/wait.ts';
 import type { Logger } from '../log.ts';
-import { daemonCgroup, hasCgroup2, joinCgroup } from '../sys/cgroup.ts';
+import { daemonCgroup, hasCgroup2, joinCgroup, readMemoryEvent } from '../sys/cgroup.ts';
+import { oomScores, setOomScore } from '../sys/oom-score.ts';
 import type { Platform } from '../sys/platform.ts';
+import { buildsMemoryLimit, limitBuilds } from './memory.ts';
 import { DaemonOutput } from './output.ts';
 import { askWorker, type WorkerInfo } from './worker.ts';
 
@@ -23,6 +26,15 @@ export interface DaemonOptions {
   /** Clip of each step's log, -1 for none: bytes, bytes a second. BuildKit's own is 2 MiB and 200 KiB/s. */
   stepLog?: { maxBytes: number; maxBytesPerSecond: number };
   log: Logger;
+  /**
+   * Whether its databases go without fdatasync(2), through `defersync`: where their data goes through the filesystem's
+   * journal, which keeps the order by itself.
+   */
+  deferSyncs?: boolean;
+  /** Done when the first one answers and before that is told; when it fails, the start has failed. */
+  settle?: (signal: AbortSignal) => Promise<void>;
+  /** Brings its root in order when the first start has failed. @returns whether to try again */
+  recover?: (error: BuildvisorError) => Promise<boolean>;
 }
 
 /**
@@ -43,12 +55,15 @@ export class Daemon {
   readonly #output: DaemonOutput;
   readonly #options: DaemonOptions;
   #exit: string | undefined;
+  #killsBefore = 0;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
     const { platform, configPath, root, socket, log } = options;
     const args = ['--config', configPath, '--root', root, '--addr', `unix://${socket}`, '--log-format', 'json'];
-    this.#child = spawn(join(platform.toolsDir, 'buildkitd'), args, {
+    const command = [join(platform.toolsDir, 'buildkitd'), ...args];
+    if (options.deferSyncs) command.unshift(join(platform.toolsDir, 'defersync'));
+    this.#child = spawn(command[0] ?? '', command.slice(1), {
       env: environment(options),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -78,10 +93,18 @@ export class Daemon {
     const { platform, log } = this.#options;
     if (this.pid === undefined || platform.kind !== 'guest' || !hasCgroup2()) return;
     try {
+      limitBuilds(log);
       joinCgroup(daemonCgroup, this.pid);
+      setOomScore(this.pid, oomScores.buildkitd);
+      this.#killsBefore = this.#memoryKills();
     } catch (error) {
       log.warn({ error: String(error) }, 'buildkitd has no cgroup of its own');
     }
+  }
+
+  /** Its own processes, without its steps, that the kernel has killed for want of memory. */
+  #memoryKills(): number {
+    return this.#options.platform.kind === 'guest' ? readMemoryEvent(daemonCgroup, 'oom_kill') : 0;
   }
 
   /**
@@ -103,12 +126,33 @@ export class Daemon {
   /** The error that its exit is. */
   failure(): BuildvisorError {
     const words = this.#output.tail();
+    if (this.#memoryKills() > this.#killsBefore) {
+      const limit = formatBytes(buildsMemoryLimit());
+      return new BuildvisorError('BUILDKITD_FAILED', `buildkitd was killed for want of memory: builds have ${limit}`, {
+        facts: { why: 'memory', memoryLimitBytes: buildsMemoryLimit(), output: words.join('\n') },
+        hint: 'Give the machine more memory, or run fewer steps at the same time (max-parallelism in [buildkit]).',
+        retryable: true,
+      });
+    }
     return new BuildvisorError(
       'BUILDKITD_FAILED',
       `buildkitd ${this.#exit ?? 'failed'}: ${this.#output.reason() ?? 'no output'}`,
       {
-        facts: { output: words.join('\n') },
+        facts: { why: 'exit', output: words.join('\n') },
         hint: 'Its last lines of output are in the facts; a wrong buildkitd setting comes from [buildkitd] of the boot config.',
+        retryable: true,
+      },
+    );
+  }
+
+  /** The error of one that ran and did not answer for so many milliseconds. */
+  hung(silentMs: number): BuildvisorError {
+    return new BuildvisorError(
+      'BUILDKITD_FAILED',
+      `buildkitd ran, but did not answer for ${formatDuration(silentMs)}`,
+      {
+        facts: { why: 'hang', silentMs, output: this.#output.tail().join('\n') },
+        retryable: true,
       },
     );
   }
@@ -120,7 +164,7 @@ export class Daemon {
 }
 
 /** Milliseconds a start on this root may take: more, the more its volume holds. */
-function readyLimit(root: string): number {
+export function readyLimit(root: string): number {
   const { blocks, bfree, bsize } = statfsSync(root);
   const usedGiB = ((blocks - bfree) * bsize) / 1024 ** 3;
   return Math.min(readiness.base + usedGiB * readiness.perGiB, readiness.most);

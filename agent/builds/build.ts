@@ -1,9 +1,11 @@
 import { BuildvisorError } from '../../common/errors.ts';
 import type { BuildRecord } from '../../common/generated/types/buildvisor/v1/BuildRecord.ts';
 import type { Result } from '../../common/generated/types/buildvisor/v1/Result.ts';
+import { toWireError } from '../../common/grpc-errors.ts';
 import { decodeStatus } from '../../common/status-decode.ts';
 import { StepCounter } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';
+import { withStep } from './causes.ts';
 import { outcomeError, readDetails, toBuildError } from './failure.ts';
 import type { Journal, JournalHead } from './journal.ts';
 
@@ -26,11 +28,15 @@ export class Build {
   /** Bytes of context that came, of output that went. */
   contextBytes = 0;
   outputBytes = 0;
+  /** Whether what it left in the cache outlives a power cut. */
+  durable = false;
   readonly #ended = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
   #steps = new StepCounter();
   readonly #calledOff = new AbortController();
   #solveStartedAtMs: number | undefined;
   #outcome: SolveOutcome | undefined;
+  #cause: BuildvisorError | undefined;
   readonly #solved = Promise.withResolvers<SolveOutcome>();
 
   constructor(head: JournalHead, journal: Journal) {
@@ -49,6 +55,11 @@ export class Build {
   /** Resolves when the result is there. Never rejects. */
   get ended(): Promise<void> {
     return this.#ended.promise;
+  }
+
+  /** Resolves when its last event is there: the result, or of a build that passed whether it is durable. Never rejects. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
   }
 
   /** Resolves when its solve is over. Never rejects. */
@@ -89,9 +100,10 @@ export class Build {
     this.#steps.add(decodeStatus(message));
   }
 
-  /** The solve is over. */
-  solveEnded(outcome: SolveOutcome): void {
+  /** The solve is over. @param cause says better than the outcome why it failed */
+  solveEnded(outcome: SolveOutcome, cause?: BuildvisorError): void {
     this.#outcome ??= outcome;
+    this.#cause ??= cause;
     this.#solved.resolve(outcome);
   }
 
@@ -102,7 +114,7 @@ export class Build {
   end(error?: BuildvisorError): void {
     if (this.state !== 'RUNNING') return;
     const passed = this.#outcome?.code === 0 && error === undefined;
-    const failure = passed ? undefined : (this.#reason() ?? error ?? this.#solveError());
+    const failure = passed ? undefined : (this.#reason() ?? this.#explained() ?? error ?? this.#solveError());
     this.endedAtMs = Date.now();
     this.state = stateOf(failure);
     this.result = this.#makeResult(failure);
@@ -111,10 +123,19 @@ export class Build {
     this.#steps = new StepCounter();
     this.#outcome = undefined;
     this.#ended.resolve();
+    if (failure !== undefined) this.#closed.resolve();
+  }
+
+  /** Writes, after the result of a build that passed, that it is durable, or why it is not. */
+  settle(error?: BuildvisorError): void {
+    this.durable = error === undefined;
+    const afterMs = Math.max(0, Date.now() - this.endedAtMs);
+    this.journal.append({ durable: { error: error === undefined ? null : toWireError(error), afterMs } });
+    this.#closed.resolve();
   }
 
   /** Takes the result from a journal that another agent wrote, or ends the build as interrupted. */
-  resume(last: { atMs: number; result: Result } | undefined): void {
+  resume(last: { atMs: number; result: Result } | undefined, durable?: { error?: unknown } | null): void {
     if (last === undefined) {
       this.end(interrupted());
       return;
@@ -122,17 +143,23 @@ export class Build {
     this.result = last.result;
     this.endedAtMs = last.atMs;
     this.state = stateOf(last.result.error?.error ?? undefined);
+    this.durable = durable !== undefined && durable !== null && !durable.error;
     this.#ended.resolve();
+    if (durable || this.state !== 'SUCCEEDED') this.#closed.resolve();
   }
 
   /** As the API tells of it. */
   record(): BuildRecord {
-    const { id, ref, state, route, startedAtMs, endedAtMs, result } = this;
-    return { id, ref, state, route, startedAtMs, endedAtMs, lastSeq: this.journal.lastSeq, result: result ?? null };
+    const { id, ref, state, route, startedAtMs, endedAtMs, durable, journal, result } = this;
+    return { id, ref, state, route, startedAtMs, endedAtMs, durable, lastSeq: journal.lastSeq, result: result ?? null };
   }
 
   #reason(): BuildvisorError | undefined {
     return this.#calledOff.signal.aborted ? (this.#calledOff.signal.reason as BuildvisorError) : undefined;
+  }
+
+  #explained(): BuildvisorError | undefined {
+    return this.#cause && withStep(this.#cause, this.#steps.failed());
   }
 
   #solveError(): BuildvisorError {

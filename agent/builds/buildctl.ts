@@ -3,6 +3,7 @@ import { unlink } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { execa } from 'execa';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import { oomScores, setOomScore } from '../sys/oom-score.ts';
 
 /** How long buildctl may take to end after SIGTERM: it waits 3 s for the last status (BuildKit's client/solve.go). */
 const endLimitMs = 10_000;
@@ -37,6 +38,7 @@ export async function runBuildctl(run: BuildctlRun): Promise<{ exitCode: number 
     forceKillAfterDelay: endLimitMs,
     cancelSignal: run.signal,
   });
+  if (child.pid !== undefined) setOomScore(child.pid, oomScores.other);
   let words = '';
   child.stderr.on('data', (chunk: Buffer) => {
     words = (words + chunk.toString('utf8')).slice(-maxWords);

@@ -1,10 +1,12 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { formatDuration } from '../../common/units.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { GateRecorder, SolveOutcome, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
 import type { Build } from './build.ts';
+import { type Causes, findCause, notTaken } from './causes.ts';
 import type { Idle } from './idle.ts';
 import { receiveContext } from './receive.ts';
 import { type BuildsGate, solve } from './solve.ts';
@@ -22,7 +24,13 @@ export interface BuildsOptions {
   /** Most bytes a context may hold, unpacked. */
   contextBytes: number;
   idle: Idle;
+  /** Resolves when all that BuildKit has written outlives a power cut; rejects with why it does not. */
+  makeDurable?: () => Promise<void>;
+  /** What is known of failures beside BuildKit's word. */
+  causes?: Causes;
   log: Logger;
+  /** Called when a build has passed. */
+  onPassed?: () => void;
   /** Called when a build has started or ended. */
   onChange: () => void;
 }
@@ -44,8 +52,10 @@ export class Builds implements GateRecorder {
   readonly #store: BuildStore;
   /** Builds that run, by the name the gate knows them by. */
   readonly #running = new Map<string, Build>();
+  /** The kernel's count of memory kills when a solve began, by the same name. */
+  readonly #killsBefore = new Map<string, number>();
   #gate: BuildsGate | undefined;
-  #draining = false;
+  #draining: string | undefined;
   #doors = 0;
 
   private constructor(options: BuildsOptions) {
@@ -61,6 +71,8 @@ export class Builds implements GateRecorder {
       await mkdir(join(options.scratchDir, dir), { recursive: true, mode: 0o700 });
     await mkdir(join(options.runDir, 'builds'), { recursive: true, mode: 0o700 });
     await builds.#store.load();
+    for (const build of builds.#store.list())
+      if (build.state === 'SUCCEEDED' && !build.durable) void builds.#settle(build);
     return builds;
   }
 
@@ -112,18 +124,26 @@ export class Builds implements GateRecorder {
     const build = this.get(name);
     if (build.state !== 'RUNNING') return build;
     build.callOff(reason);
-    if (build.ref !== '') void this.#gate?.cancel(build.ref);
+    const why = reason.code === 'BUILD_CANCELLED' ? undefined : reason.message;
+    if (build.ref !== '') void this.#gate?.cancel(build.ref, why);
     await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, () => build.ended);
     return build;
   }
 
-  /** Takes no more builds and calls off those that run; what BuildKit had done of them is in the cache. */
-  async drain(): Promise<void> {
-    this.#draining = true;
-    const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
-    const ends = await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped())));
-    for (const end of ends)
-      if (end.status === 'rejected') this.#options.log.warn({ err: end.reason }, 'a build did not end in order');
+  /**
+   * Takes no more builds and waits for those that run, at most `limitMs`; then calls them off.
+   * @param reason why the machine stops, for those that are called off
+   */
+  async drain(limitMs: number, reason: string, signal?: AbortSignal): Promise<void> {
+    this.#draining = reason;
+    const all = Promise.all(this.#store.list().map(({ closed }) => closed));
+    try {
+      await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
+    } catch (error) {
+      if (!isBuildvisorError(error, 'TIMED_OUT', 'ABORTED')) throw error;
+      const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
+      await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped(reason, limitMs))));
+    }
   }
 
   solveStarted({ ref, build: id }: SolveStart): void {
@@ -141,6 +161,7 @@ export class Builds implements GateRecorder {
     }
     build.solveStarted(ref);
     this.#running.set(ref, build);
+    this.#killsBefore.set(ref, this.#options.causes?.memoryKills() ?? 0);
     if (own) void this.#writeHead(own);
   }
 
@@ -154,9 +175,23 @@ export class Builds implements GateRecorder {
 
   solveEnded(ref: string, outcome: SolveOutcome): void {
     const build = this.#running.get(ref);
+    const killsBefore = this.#killsBefore.get(ref) ?? 0;
     this.#running.delete(ref);
-    build?.solveEnded(outcome);
-    if (build?.route !== 'session') return;
+    this.#killsBefore.delete(ref);
+    if (build) void this.#end(build, outcome, killsBefore);
+  }
+
+  async #end(build: Build, outcome: SolveOutcome, killsBefore: number): Promise<void> {
+    let cause: BuildvisorError | undefined;
+    if (outcome.code !== 0)
+      cause = await findCause(outcome, this.#options.causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
+        (err: unknown) => {
+          this.#options.log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+          return undefined;
+        },
+      );
+    build.solveEnded(outcome, cause);
+    if (build.route !== 'session') return;
     build.end();
     this.#told(build);
   }
@@ -180,6 +215,8 @@ export class Builds implements GateRecorder {
       await this.#solve(build, spec, context, streams.onOutput);
     } catch (thrown) {
       error = toBuildvisorError(thrown);
+      if (error.code === 'BUILD_FAILED' && !build.solving)
+        error = await notTaken(error, this.#options.causes, build.startedAtMs);
     }
     build.end(error);
     this.#told(build);
@@ -215,13 +252,33 @@ export class Builds implements GateRecorder {
   }
 
   #refuseWhenDraining(): void {
-    if (!this.#draining) return;
-    throw new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
+    if (this.#draining === undefined) return;
+    const message = `The machine is stopping (${this.#draining}) and takes no more builds`;
+    throw new BuildvisorError('DRAINING', message, { facts: { reason: this.#draining }, retryable: true });
   }
 
-  #told({ id, route, state, result, endedAtMs, startedAtMs }: Build): void {
+  /** Tells when a build that passed is durable. Nobody's build waits for it. */
+  async #settle(build: Build): Promise<void> {
+    const leave = this.#options.idle.enter();
+    try {
+      if (!this.#options.makeDurable) throw new BuildvisorError('NOT_DURABLE', 'Nothing here makes builds durable');
+      await this.#options.makeDurable();
+      build.settle();
+    } catch (error) {
+      const why = toBuildvisorError(error);
+      build.settle(why);
+      if (why.code !== 'NOT_DURABLE') this.#options.log.error({ build: build.id, err: why }, 'a build is not durable');
+    } finally {
+      leave();
+    }
+  }
+
+  #told(build: Build): void {
+    const { id, route, state, result, endedAtMs, startedAtMs } = build;
     const { error, steps } = result ?? {};
+    if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
+    if (state === 'SUCCEEDED') this.#options.onPassed?.();
     // No step names and no messages: BuildKit puts build arguments into them.
     const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
     this.#options.log.info(facts, 'build ended');
@@ -232,8 +289,11 @@ function cancelled(): BuildvisorError {
   return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled');
 }
 
-function stopped(): BuildvisorError {
-  return new BuildvisorError('BUILD_INTERRUPTED', 'The machine stopped in the middle of the build', {
+function stopped(reason: string, limitMs: number): BuildvisorError {
+  const message = `The machine stops (${reason}), and the build did not end within ${formatDuration(limitMs)}`;
+  return new BuildvisorError('BUILD_INTERRUPTED', message, {
+    facts: { why: 'stop', reason, limitMs },
+    hint: 'Build again; what was done is in the cache.',
     retryable: true,
   });
 }

@@ -65,11 +65,14 @@ export function outcomeError(outcome: SolveOutcome, step: FailedStep | undefined
   return new BuildvisorError(code, message, { facts });
 }
 
-function outcomeCode({ code, cancelled, details }: SolveOutcome): ErrorCode {
-  if (cancelled || code === grpc.cancelled) return 'BUILD_CANCELLED';
-  // An answer of BuildKit's own always has details; without them it was the connection that failed.
-  if (code === grpc.unavailable && details === undefined) return 'BUILD_INTERRUPTED';
-  return 'BUILD_FAILED';
+function outcomeCode(outcome: SolveOutcome): ErrorCode {
+  if (outcome.cancelled || outcome.code === grpc.cancelled) return 'BUILD_CANCELLED';
+  return isInterruption(outcome) ? 'BUILD_INTERRUPTED' : 'BUILD_FAILED';
+}
+
+/** Whether buildkitd went away. An answer of its own always has details; without them it was the connection that failed. */
+export function isInterruption({ code, details }: SolveOutcome): boolean {
+  return code === grpc.unavailable && details === undefined;
 }
 
 /** The error as the result carries it, with what is known of the step. */

@@ -23,8 +23,16 @@ export interface JournalHead {
   startedAtMs: number;
 }
 
+/** What a journal says of its build. */
+export interface LoadedJournal {
+  head: JournalHead;
+  /** The event with the result, if there is one. */
+  result: BuildEvent__Output | undefined;
+  durable: BuildEvent__Output['durable'];
+}
+
 /** An event before it has its number and time. */
-export type NewEvent = Pick<BuildEvent, 'started' | 'status' | 'truncated' | 'result'>;
+export type NewEvent = Pick<BuildEvent, 'started' | 'status' | 'truncated' | 'result' | 'durable'>;
 
 /**
  * The numbered events of one build, in a file; the last of them also in memory. Appending never waits and never fails: when
@@ -96,21 +104,23 @@ export class Journal {
 
   /**
    * Takes up a journal that an earlier agent wrote. What was cut off in the middle of an event is thrown away.
-   * @returns the head and the last event
+   * @returns the head, and of the last two events the result and whether it is durable
    */
-  async load(): Promise<{ head: JournalHead; last: BuildEvent__Output | undefined }> {
+  async load(): Promise<LoadedJournal> {
     const head = JSON.parse(await readFile(join(this.#dir, 'head.json'), 'utf8')) as JournalHead;
     const path = join(this.#dir, 'events');
-    let last: Buffer | undefined;
+    const last: BuildEvent__Output[] = [];
+    let bytesOfLast: (Buffer | undefined)[] = [];
     for await (const { seq, bytes, end } of readEvents(path, 0)) {
       this.#mark(seq, end - bytes.length - 4);
       this.#lastSeq = this.#flushedSeq = seq;
       this.#fileBytes = end;
-      last = bytes;
+      bytesOfLast = [bytesOfLast.at(-1), bytes];
     }
     this.#file = await open(path, 'a', 0o600);
     await this.#file.truncate(this.#fileBytes);
-    return { head, last: last === undefined ? undefined : codecOf('BuildEvent').decode(last) };
+    for (const bytes of bytesOfLast) if (bytes) last.push(codecOf('BuildEvent').decode(bytes));
+    return { head, result: last.find(({ result }) => result), durable: last.at(-1)?.durable ?? undefined };
   }
 
   /**
@@ -135,7 +145,7 @@ export class Journal {
     this.#tailBytes += bytes.length;
     this.#queue.push({ seq, bytes });
     this.#queuedBytes += bytes.length;
-    if (event.result) this.#closed = true;
+    if (event.durable || event.result?.error) this.#closed = true;
     this.#flush();
     return seq;
   }

@@ -11,7 +11,7 @@ import type { BuildSpec } from './spec.ts';
 /** The part of the gate that builds use. */
 export interface BuildsGate {
   accept(connection: Duplex, origin?: Origin): void;
-  cancel(ref: string): Promise<boolean>;
+  cancel(ref: string, why?: string): Promise<boolean>;
 }
 
 /** What {@link solve} works with. */
@@ -52,6 +52,7 @@ export async function solve(build: Build, options: SolveOptions): Promise<void> 
       },
     });
     if (exitCode !== 0) build.signal.throwIfAborted();
+    if (exitCode === undefined) throw buildctlKilled();
     if (!build.solving) throw notSolved(exitCode, words);
     const what = `the result of build ${build.id}`;
     const outcome = await withLimit({ limitMs: outcomeLimitMs, what }, () => build.solved);
@@ -70,6 +71,14 @@ async function settle(build: Build, gate: BuildsGate, log: Logger): Promise<void
   } catch (err) {
     log.warn({ build: build.id, err }, 'the end of the solve was not seen');
   }
+}
+
+function buildctlKilled(): BuildvisorError {
+  return new BuildvisorError('BUILD_INTERRUPTED', 'The buildctl that ran the build was killed', {
+    facts: { why: 'buildctl' },
+    hint: 'Build again; what was done is in the cache.',
+    retryable: true,
+  });
 }
 
 /** buildctl failed by itself: before its solve, or with what came of it. */

@@ -44,12 +44,16 @@ export class BuildStore {
   async #open(build: Build, old: Build | undefined): Promise<void> {
     if (old) await this.#remove(old);
     await build.journal.open(build.head);
-    await build.ended;
+    await this.#closeJournal(build);
+    await this.#forgetOldest();
+  }
+
+  async #closeJournal(build: Build): Promise<void> {
+    await build.closed;
     await build.journal.close();
     const { dropped, failure } = build.journal.trouble;
     if (dropped > 0 || failure !== undefined)
       this.#log.warn({ build: build.id, dropped, err: failure }, 'journal incomplete');
-    await this.#forgetOldest();
   }
 
   /** Reads what an agent before this one left on the volume, which lives as long as the VM; what ran then is interrupted. */
@@ -68,10 +72,10 @@ export class BuildStore {
     const dir = join(this.#dir, name);
     const journal = new Journal(dir);
     try {
-      const { head, last } = await journal.load();
+      const { head, result, durable } = await journal.load();
       const build = new Build(head, journal);
-      build.resume(last?.result ? { atMs: last.atMs, result: last.result } : undefined);
-      await journal.close();
+      build.resume(result?.result ? { atMs: result.atMs, result: result.result } : undefined, durable);
+      void this.#closeJournal(build);
       return build;
     } catch (error) {
       this.#log.warn({ journal: name, err: error }, 'journal not readable; thrown away');

@@ -29,6 +29,8 @@ export interface Config {
     hostname: string;
     /** 0 is never. */
     idleTimeoutMs: number;
+    /** For builds that run when the machine is to stop. */
+    drainLimitMs: number;
     shell: boolean;
   };
   network: {
@@ -38,12 +40,14 @@ export interface Config {
     gateway?: string;
     dns: string[];
   };
-  volumes: { cache: { mode: 'persistent' | 'ephemeral' } };
+  volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
   buildkit: {
     /** Steps at the same time; BuildKit's own choice (no limit) when absent. */
     maxParallelism?: number;
     entitlements: Entitlement[];
     platformsCacheMaxAgeMs?: number;
+    /** For a buildkitd that does not answer. */
+    hangLimitMs: number;
     /** What is kept of one step's output; -1 is unlimited. */
     stepLog: { maxBytes: number; maxBytesPerSecond: number };
   };
@@ -55,6 +59,16 @@ export interface Config {
     keep?: Share;
     /** In force before the preset's. */
     rules: GcRule[];
+    watermarks: {
+      /** Use of the volume. */
+      soft: Share;
+      hard: Share;
+      /** Use of inodes, in percent. */
+      inodesSoft: number;
+      inodesHard: number;
+      /** Held back for BuildKit's databases. */
+      reserve: Share;
+    };
   };
   limits: { contextBytes: number };
   /** By host. `ca` is PEM text. */
@@ -68,13 +82,19 @@ export function toConfig(written: Written): Config {
   const { machine, network, buildkit, gc } = written;
   return {
     scope: written.scope,
-    machine: { hostname: machine.hostname, idleTimeoutMs: machine['idle-timeout'], shell: machine.shell },
+    machine: {
+      hostname: machine.hostname,
+      idleTimeoutMs: machine['idle-timeout'],
+      drainLimitMs: machine['drain-limit'],
+      shell: machine.shell,
+    },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
-    volumes: { cache: { mode: written.volumes.cache.mode } },
+    volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
     buildkit: present({
       maxParallelism: buildkit['max-parallelism'],
       entitlements: buildkit.entitlements,
       platformsCacheMaxAgeMs: buildkit['platforms-cache-max-age'],
+      hangLimitMs: buildkit['hang-limit'],
       stepLog: { maxBytes: buildkit['step-log'].max, maxBytesPerSecond: buildkit['step-log']['max-per-second'] },
     }),
     gc: present({
@@ -82,6 +102,13 @@ export function toConfig(written: Written): Config {
       max: gc.max,
       minFree: gc['min-free'],
       keep: gc.keep,
+      watermarks: {
+        soft: gc.watermarks.soft,
+        hard: gc.watermarks.hard,
+        inodesSoft: gc.watermarks['inodes-soft'],
+        inodesHard: gc.watermarks['inodes-hard'],
+        reserve: gc.watermarks.reserve,
+      },
       rules: gc.rule.map((rule) =>
         present({
           filters: rule.filters,

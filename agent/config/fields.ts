@@ -149,13 +149,18 @@ interface Bounds {
 }
 
 /** A duration in milliseconds, at most ten years. */
-export function duration(about: string, example: string, { min = 0, words = {} }: Bounds = {}) {
-  const takes = `a duration${min > 0 ? ` of at least ${min / 1000} s` : ''} such as ${quote(example)}${orWords(words)}`;
+export function duration(
+  about: string,
+  example: string,
+  { min = 0, max = Number.MAX_SAFE_INTEGER, words = {} }: Bounds = {},
+) {
+  const atMost = max < Number.MAX_SAFE_INTEGER ? ` and at most ${max / 1000} s` : '';
+  const takes = `a duration${min > 0 ? ` of at least ${min / 1000} s` : ''}${atMost} such as ${quote(example)}${orWords(words)}`;
   return field({ about, takes }, (value) => {
     if (typeof value !== 'string') return undefined;
     if (Object.hasOwn(words, value)) return words[value];
     const ms = parseDuration(value);
-    return ms !== undefined && ms >= min ? ms : undefined;
+    return ms !== undefined && ms >= min && ms <= max ? ms : undefined;
   });
 }
 
@@ -180,6 +185,15 @@ export function share(about: string, zero = false) {
     if (percentage !== undefined) return percent <= 100 && (zero || percent >= 1) ? { percent } : undefined;
     const bytes = toBytes(value);
     return bytes !== undefined && (zero || bytes >= 1_000_000) ? { bytes } : undefined;
+  });
+}
+
+/** A percentage above zero. */
+export function percentage(about: string) {
+  const takes = 'a percentage from 1% to 100%';
+  return field<number>({ about, takes }, (value) => {
+    const percent = Number(typeof value === 'string' ? /^(\d{1,3}(?:\.\d{1,3})?)%$/.exec(value)?.[1] : undefined);
+    return percent >= 1 && percent <= 100 ? percent : undefined;
   });
 }
 

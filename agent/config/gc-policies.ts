@@ -120,7 +120,10 @@ function capsOf(given: Shares, diskBytes: number, defaults: Record<'max' | 'minF
   return { maxUsedBytes, minFreeBytes, reservedBytes: Math.max(0, Math.min(keep, room)) };
 }
 
-function toBytes(share: Share | undefined, diskBytes: number): number | undefined {
+/** A part of a volume in bytes. */
+export function toBytes(share: Share, diskBytes: number): number;
+export function toBytes(share: Share | undefined, diskBytes: number): number | undefined;
+export function toBytes(share: Share | undefined, diskBytes: number): number | undefined {
   if (!share) return undefined;
   return 'bytes' in share ? Math.min(share.bytes, diskBytes) : Math.round((diskBytes * share.percent) / 100);
 }

@@ -2,9 +2,9 @@ import {
   choice,
   duration,
   flag,
-  later,
   list,
   optional,
+  percentage,
   type Share,
   share,
   table,
@@ -48,6 +48,28 @@ const rule = table(
   },
 );
 
+const watermarks = table(
+  'How full the volume of the cache may get, builds that run included. Looked at several times a second while builds run. Above a soft mark the rules are applied at once, as if `min-free` began there; what a running build uses is never taken. Above a hard mark new builds wait until there is room.',
+  {
+    soft: withDefault(share('Space in use.'), { percent: 85 }, '"85%"'),
+    hard: withDefault(share('Space in use.'), { percent: 95 }, '"95%"'),
+    'inodes-soft': withDefault(percentage('Inodes (files and folders) in use.'), 85, '"85%"'),
+    'inodes-hard': withDefault(percentage('Inodes in use.'), 95, '"95%"'),
+    reserve: withDefault(
+      share(
+        'Space that is held back in a file, and given to BuildKit’s own databases when all else is full. At most 256 MB.',
+        true,
+      ),
+      { percent: 1 },
+      '"1%"',
+    ),
+  },
+  function* (given) {
+    if (exceeds(given.soft, given.hard)) yield ['soft', 'is more than hard'];
+    if (given['inodes-soft'] > given['inodes-hard']) yield ['inodes-soft', 'is more than inodes-hard'];
+  },
+);
+
 /** The `[gc]` table. */
 export const gcTable = table(
   'What is removed from the cache, and when. Runs at start and after each build.',
@@ -72,7 +94,7 @@ export const gcTable = table(
         true,
       ),
     ),
-    watermarks: optional(later('Levels of use at which the agent steps in during builds.')),
+    watermarks,
     rule: withDefault(list('Rules of your own.', rule), [], '[]'),
   },
   function* (given) {

@@ -6,3 +6,4 @@ export { parseConfig } from './parse.ts';
 export { type BuildkitdFacts, certificateFiles, renderBuildkitdToml } from './render-buildkitd.ts';
 export { type ConfigInput, maxConfigBytes, renderConfig } from './render-config.ts';
 export { configHeader } from './schema.ts';
+export { type Watermarks, watermarksOf } from './watermarks.ts';

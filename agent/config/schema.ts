@@ -40,6 +40,14 @@ const machine = table('The machine itself.', {
     600_000,
     '"10m"',
   ),
+  'drain-limit': withDefault(
+    duration('How long builds that run may go on when the VM is to stop; then they are called off.', '10s', {
+      min: 1000,
+      max: 60_000,
+    }),
+    10_000,
+    '"10s"',
+  ),
   shell: withDefault(flag('Whether `buildvisor shell` may open a terminal in the VM.'), false, 'false'),
 });
 
@@ -55,6 +63,14 @@ const volumes = table('The volumes of the VM.', {
       '"persistent"',
     ),
     origin: optional(later('Scope whose volume is forked.')),
+    'aside-keep': withDefault(
+      duration(
+        'How long a BuildKit root that could not be used is kept beside the new one; it goes sooner when space is needed.',
+        '72h',
+      ),
+      72 * 3_600_000,
+      '"72h"',
+    ),
   }),
 });
 
@@ -95,6 +111,13 @@ const buildkit = table('How builds run.', {
   ),
   'platforms-cache-max-age': optional(
     duration('How long BuildKit remembers which platforms this machine can run.', '504h', { min: 1000 }),
+  ),
+  'hang-limit': withDefault(
+    duration('A buildkitd which runs and does not answer for this long is killed and started again.', '60s', {
+      min: 2000,
+    }),
+    60_000,
+    '"60s"',
   ),
   'step-log': stepLog,
 });

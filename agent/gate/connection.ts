@@ -11,10 +11,11 @@ import type { Duplex } from 'node:stream';
 import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
 import { toHeaders } from './headers.ts';
+import { type Holds, peekMessage, refusalOf } from './hold.ts';
 import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
 import { frameMessage, MessageReader } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { relay, type Tap } from './relay.ts';
+import { refuse, relay, type Tap, unavailable } from './relay.ts';
 import type { Solve, Solves } from './solves.ts';
 
 /** How long calls that are read to their end without their client may take, in milliseconds. */
@@ -27,7 +28,11 @@ export interface ConnectionContext {
   upstream: string;
   recorder: GateRecorder;
   solves: Solves;
+  holds: Holds;
   log: Logger;
+  whyGone: () => string | undefined;
+  /** Set once no more solves are taken. */
+  refusal: string | undefined;
 }
 
 /** One client's connection and its own one to buildkitd: streams map one to one, and the end of one is the other's. */
@@ -82,18 +87,53 @@ export class Connection {
     stream.once('close', () => recorder.activity(-1));
     switch (request[':path']) {
       case `${control}/Solve`:
-        this.#serveSolve(stream, request);
+        this.#whenAdmitted(stream, 'solve', () => this.#serveSolve(stream, request));
         break;
       case `${control}/Status`:
-        relay(stream, request, this.#up, this.#statusTap());
+        this.#whenAdmitted(stream, 'status', () => relay(stream, request, this.#up, this.#statusTap()));
         break;
       default:
-        relay(stream, request, this.#up, {});
+        relay(stream, request, this.#up, { whyGone: this.#context.whyGone });
     }
   }
 
+  /** Serves a call of a solve, at once unless solves are held just now. */
+  #whenAdmitted(stream: ServerHttp2Stream, kind: 'solve' | 'status', serve: () => void): void {
+    const { holds, log } = this.#context;
+    if (holds.isOpen) {
+      serve();
+      return;
+    }
+    this.#hold(stream, kind).then(
+      () => {
+        if (stream.destroyed || stream.closed) return;
+        serve();
+        stream.resume();
+      },
+      (error: unknown) => {
+        log.info({ error: refusalOf(error) }, 'a build that waited was refused');
+        refuse(stream, unavailable(refusalOf(error)));
+      },
+    );
+  }
+
+  async #hold(stream: ServerHttp2Stream, kind: 'solve' | 'status'): Promise<void> {
+    const { holds, solves } = this.#context;
+    const message = await peekMessage(stream);
+    if (message === undefined) return;
+    const { ref, internal } =
+      kind === 'solve' ? readSolveRequest(message) : { ref: readString(message, 1), internal: false };
+    // buildkitd waits already for a solve whose Status it has, or has it.
+    if (internal || solves.isKnown(ref)) return;
+    await (kind === 'solve' ? holds.solve(ref, stream) : holds.status(ref));
+  }
+
   #serveSolve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { solves } = this.#context;
+    const { solves, refusal, whyGone } = this.#context;
+    if (refusal !== undefined && this.#origin.build === undefined) {
+      refuse(stream, unavailable(refusal));
+      return;
+    }
     let solve: Solve | undefined;
     let response: Buffer | undefined;
     const requests = new MessageReader((message) => {
@@ -101,12 +141,13 @@ export class Connection {
       // What a client asks for its own sake, such as buildx to learn what buildkitd can do, is no build.
       if (internal) return;
       solve = solves.begin(ref, this.#origin.build, () => this.#openStatus(ref));
-      if (solve) solve.cancel = (reason) => call.cancel(reason);
+      if (solve) solve.cancel = (why) => call.cancel(why);
     });
     const responses = new MessageReader((message) => {
       response = message;
     });
     const call = relay(stream, request, this.#up, {
+      whyGone,
       request: (chunk) => requests.push(chunk),
       response: (chunk) => responses.push(chunk),
       ended: (end) => {

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
+import { type Admission, Holds, openAdmission } from './hold.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { Solves } from './solves.ts';
 
@@ -11,6 +12,10 @@ export interface GateOptions {
   /** Who is told about solves. */
   recorder: GateRecorder;
   log: Logger;
+  /** When solves may begin; at once, when left out. */
+  admission?: Admission;
+  /** Why buildkitd does not answer just now, one sentence for its clients. */
+  whyGone?: () => string | undefined;
 }
 
 /** The one door to buildkitd: passes BuildKit's gRPC API through and tells the recorder about solves. */
@@ -19,8 +24,21 @@ export class Gate {
   readonly #connections = new Set<Connection>();
   #closed = false;
 
-  constructor({ upstream, recorder, log }: GateOptions) {
-    this.#context = { upstream, recorder, solves: new Solves(recorder, log), log };
+  constructor({ upstream, recorder, log, admission = openAdmission, whyGone = () => undefined }: GateOptions) {
+    this.#context = {
+      upstream,
+      recorder,
+      solves: new Solves(recorder, log),
+      holds: new Holds(admission),
+      log,
+      whyGone,
+      refusal: undefined,
+    };
+  }
+
+  /** Solves that buildkitd works on. */
+  get solving(): number {
+    return this.#context.solves.live;
   }
 
   /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
@@ -35,15 +53,20 @@ export class Gate {
     this.#connections.add(connection);
   }
 
+  /** Takes no more solves from outside: they get gRPC's UNAVAILABLE with the reason. Those that run go on. */
+  drain(reason: string): void {
+    this.#context.refusal ??= reason;
+  }
+
   /**
-   * Calls off a live solve, whoever started it; its client gets gRPC's CANCELLED. Resolves when buildkitd has let go of it
+   * Calls off a live solve, whoever started it; its client gets gRPC's CANCELLED, or UNAVAILABLE with `why`. Resolves when buildkitd has let go of it
    * and `solveEnded` was called, which is bounded.
    * @returns whether there was such a solve
    */
-  async cancel(ref: string): Promise<boolean> {
+  async cancel(ref: string, why?: string): Promise<boolean> {
     const solve = this.#context.solves.find(ref);
     if (!solve) return false;
-    solve.cancel?.('the build was cancelled');
+    solve.cancel?.(why);
     await solve.done.promise;
     return true;
   }

@@ -16,6 +16,8 @@ export interface Tap {
   response?(chunk: Buffer): void;
   /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
   outlivesClient?(): boolean;
+  /** Why buildkitd does not answer, for the client of a call that broke. */
+  whyGone?(): string | undefined;
   /** The call is over upstream. Called once. */
   ended?(end: RelayEnd): void;
 }
@@ -42,8 +44,8 @@ const statusAlone = { endStream: true, sendDate: false };
 
 /** One call on its way through. */
 export interface Relay {
-  /** Calls it off upstream and tells the client so. */
-  cancel(message: string): void;
+  /** Calls it off upstream and tells the client: that it is unavailable, and why; without a reason, that it was cancelled. */
+  cancel(why?: string): void;
 }
 
 /**
@@ -51,7 +53,7 @@ export interface Relay {
  * care, said where it is taken.
  */
 export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up: ClientHttp2Session, tap: Tap): Relay {
-  const upstream = open(up, request);
+  const upstream = open(up, request, tap);
   if ('code' in upstream) {
     refuse(down, upstream);
     tap.ended?.({ status: upstream, calledOff: false });
@@ -108,8 +110,8 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
     end();
     if (!isOpen(down) || trailers) return;
     const code = upstream.rstCode || constants.NGHTTP2_INTERNAL_ERROR;
-    const why = calledOff ? cancelled('the build was cancelled') : brokenOff();
-    if (!answered) refuse(down, why ?? unavailable(`buildkitd ended the call (${code})`));
+    const why = calledOff ? cancelled : brokenOff();
+    if (!answered) refuse(down, why ?? unavailable(tap.whyGone?.() ?? `buildkitd ended the call (${code})`));
     else down.close(code);
   });
   down.on('close', () => {
@@ -120,10 +122,10 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
   });
 
   return {
-    cancel(message) {
+    cancel(why) {
       if (over) return;
       calledOff = true;
-      if (!answered) refuse(down, cancelled(message));
+      if (!answered) refuse(down, why === undefined ? cancelled : unavailable(why));
       upstream.close(constants.NGHTTP2_CANCEL);
     },
   };
@@ -149,8 +151,8 @@ function passAnswer(up: ClientHttp2Stream, down: ServerHttp2Stream, tap: Tap): v
 }
 
 /** The call to buildkitd, or the status that says why there is none. */
-function open(up: ClientHttp2Session, request: OutgoingHttpHeaders): ClientHttp2Stream | GrpcStatus {
-  if (up.destroyed || up.closed) return unavailable('buildkitd does not answer');
+function open(up: ClientHttp2Session, request: OutgoingHttpHeaders, tap: Tap): ClientHttp2Stream | GrpcStatus {
+  if (up.destroyed || up.closed) return unavailable(tap.whyGone?.() ?? 'buildkitd does not answer');
   try {
     return up.request(request, { endStream: false });
   } catch (error) {
@@ -159,16 +161,15 @@ function open(up: ClientHttp2Session, request: OutgoingHttpHeaders): ClientHttp2
   }
 }
 
-function unavailable(message: string): GrpcStatus {
+/** A refusal that may pass when the call is made again. */
+export function unavailable(message: string): GrpcStatus {
   return { code: grpcCodes.unavailable, message, details: undefined };
 }
 
-function cancelled(message: string): GrpcStatus {
-  return { code: grpcCodes.cancelled, message, details: undefined };
-}
+const cancelled: GrpcStatus = { code: grpcCodes.cancelled, message: 'the build was cancelled', details: undefined };
 
 /** Ends a call that has no answer yet with a status of our own. */
-function refuse(down: ServerHttp2Stream, { code, message }: GrpcStatus): void {
+export function refuse(down: ServerHttp2Stream, { code, message }: GrpcStatus): void {
   if (!isOpen(down) || down.headersSent) return;
   down.resume();
   down.respond(statusOnly(code, message), statusAlone);

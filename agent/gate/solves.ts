@@ -42,6 +42,18 @@ export class Solves {
     return solve;
   }
 
+  /** How many run. */
+  get live(): number {
+    return this.#live.size;
+  }
+
+  /** Whether a solve of this name runs, or its Status is asked for already. */
+  isKnown(ref: string): boolean {
+    if (this.#live.has(ref)) return true;
+    for (const stream of this.#streams) if (stream.ref === ref) return true;
+    return false;
+  }
+
   /** The solve of this name, while it runs. */
   find(ref: string): Solve | undefined {
     return this.#live.get(ref);
@@ -126,7 +138,7 @@ export class Solve {
   /** Settles when the solve is over and was recorded so. */
   readonly done = Promise.withResolvers<void>();
   /** Calls the Solve off. */
-  cancel: ((message: string) => void) | undefined;
+  cancel: ((why?: string) => void) | undefined;
   /** The Status stream that is recorded. */
   recorded: StatusStream | undefined;
   /** Known once the Solve call has ended. */

@@ -2,7 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { Socket } from 'node:net';
 import type { ConsoleEnd } from '../../common/console-end.ts';
 import { isErrorCode } from '../../common/errors.ts';
-import { encodeMessage, MessageReader } from './messages.ts';
+import { formatDuration } from '../../common/units.ts';
+import { encodeMessage, type InitMessage, MessageReader } from './messages.ts';
+import { type PulseLimits, usualPulse, watchPulse } from './pulse.ts';
 
 /** How to start the agent. */
 export interface AgentCommand {
@@ -15,14 +17,20 @@ export interface AgentCommand {
   own: Set<number>;
   /** One line for the console. */
   say: (text: string) => void;
+  /** Called with the process's number as soon as there is one. */
+  onSpawn?: (pid: number) => void;
+  /** How to tell that it hangs; see {@link watchPulse}. */
+  pulse?: PulseLimits;
 }
 
 /** How an agent ended. */
 export interface AgentExit {
-  /** `exit code 1`, `signal SIGKILL`, `spawn ENOENT`. */
+  /** `exit code 1`, `signal SIGKILL`, `spawn ENOENT`, `no sign of life for 1m30s`. */
   description: string;
   /** Whether it had said `ready`. */
   wasReady: boolean;
+  /** Whether a build had passed. */
+  hasWorked: boolean;
   /** What it asked for before it ended, when it asked for power-off. */
   farewell: ConsoleEnd | undefined;
 }
@@ -45,8 +53,10 @@ export function startAgent(command: AgentCommand): AgentProcess {
   const exited = Promise.withResolvers<AgentExit>();
   const farewell = Promise.withResolvers<ConsoleEnd>();
   let wasReady = false;
+  let hasWorked = false;
   let asked: ConsoleEnd | undefined;
-  const finish = (description: string): void => exited.resolve({ description, wasReady, farewell: asked });
+  let hung: string | undefined;
+  const finish = (description: string): void => exited.resolve({ description, wasReady, hasWorked, farewell: asked });
 
   let child: ChildProcess;
   try {
@@ -59,11 +69,17 @@ export function startAgent(command: AgentCommand): AgentProcess {
     return { exited: exited.promise, farewell: farewell.promise, stop: () => undefined, kill: () => undefined };
   }
   const { pid } = child;
-  if (pid !== undefined) own.add(pid);
+  if (pid !== undefined) {
+    own.add(pid);
+    command.onSpawn?.(pid);
+  }
 
   const reader = new MessageReader(
     (message) => {
+      pulse.beat();
       if (message.type === 'ready') wasReady = true;
+      else if (message.type === 'worked') hasWorked = true;
+      else if (message.type === 'pong') return;
       else if (message.type === 'poweroff') {
         asked ??= readFarewell(message);
         farewell.resolve(asked);
@@ -72,6 +88,19 @@ export function startAgent(command: AgentCommand): AgentProcess {
     (text) => say(`the agent sent what is no message: ${JSON.stringify(text)}`),
   );
   const pipe = child.stdio[3];
+  const tell = (message: InitMessage): void => {
+    if (pipe instanceof Socket && pipe.writable) pipe.write(encodeMessage(message));
+  };
+  const pulse = watchPulse({
+    limits: command.pulse ?? usualPulse,
+    ask: () => tell({ type: 'ping' }),
+    onSilent(silentMs) {
+      hung = `no sign of life for ${formatDuration(silentMs)}`;
+      say(`killing the agent: ${hung}`);
+      child.kill('SIGKILL');
+    },
+  });
+  void exited.promise.then(() => pulse.end());
   if (pipe instanceof Socket) {
     pipe.setEncoding('utf8');
     pipe.on('data', (text: string) => reader.push(text));
@@ -83,7 +112,7 @@ export function startAgent(command: AgentCommand): AgentProcess {
   child.once('exit', (code, signal) => {
     if (pid !== undefined) own.delete(pid);
     // What it wrote last may still be in the pipe. A grandchild may hold the other end open, so the wait is short.
-    const done = (): void => finish(signal === null ? `exit code ${code}` : `signal ${signal}`);
+    const done = (): void => finish(hung ?? (signal === null ? `exit code ${code}` : `signal ${signal}`));
     if (!(pipe instanceof Socket) || pipe.readableEnded || pipe.destroyed) return done();
     const timer = setTimeout(done, 250);
     pipe.once('close', () => {
@@ -95,9 +124,7 @@ export function startAgent(command: AgentCommand): AgentProcess {
   return {
     exited: exited.promise,
     farewell: farewell.promise,
-    stop(reason) {
-      if (pipe instanceof Socket && pipe.writable) pipe.write(encodeMessage({ type: 'stop', reason }));
-    },
+    stop: (reason) => tell({ type: 'stop', reason }),
     kill: () => void child.kill('SIGKILL'),
   };
 }

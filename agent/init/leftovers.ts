@@ -1,7 +1,8 @@
 import { isBuildvisorError } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
+import { thaw } from '../sys/filesystem.ts';
 import { isErrno } from '../sys/libc.ts';
-import { type Mount, mountsBelow, readMounts, unmount } from '../sys/mount.ts';
+import { findMount, type Mount, mountsBelow, readMounts, unmount } from '../sys/mount.ts';
 import type { Platform } from '../sys/platform.ts';
 import { signalEveryone } from '../sys/power.ts';
 import { readProcesses } from '../sys/reap.ts';
@@ -68,6 +69,16 @@ export function mountsToUndo(platform: Platform, mounts: readonly Mount[] = read
   const inVolume = ({ target }: Mount): boolean =>
     [cacheMount, scratchMount].some((volume) => target === volume || target.startsWith(`${volume}/`));
   return mounts.filter((mount) => mount.target !== '/' && (inVolume(mount) || !volatile.has(mount.type))).reverse();
+}
+
+/** Ends a freeze that a dead agent left: whoever writes to a frozen volume does not end by any signal. */
+export function thawVolumes(platform: Platform, say: (text: string) => void): void {
+  if (findMount(platform.cacheMount) === undefined) return;
+  try {
+    if (thaw(platform.cacheMount)) say('the cache volume was frozen');
+  } catch (error) {
+    say(`the cache volume cannot be thawed: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 /** What steps of a dead buildkitd left mounted inside the volumes. The volumes themselves stay for the next agent. */

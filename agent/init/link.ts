@@ -18,9 +18,12 @@ export interface InitLink {
 export function openInitLink(onStop: (reason: string) => void): InitLink {
   if (!isPipe(linkFd)) return { send: () => Promise.resolve(), close: () => undefined };
   const socket = new Socket({ fd: linkFd, readable: true, writable: true });
+  const send = (message: AgentMessage): Promise<void> =>
+    new Promise((resolve) => socket.write(encodeMessage(message), () => resolve()));
   const reader = new MessageReader(
     (message) => {
-      if (message.type === 'stop') onStop(typeof message.reason === 'string' ? message.reason : 'stop');
+      if (message.type === 'ping') void send({ type: 'pong' });
+      else if (message.type === 'stop') onStop(typeof message.reason === 'string' ? message.reason : 'stop');
     },
     (text) => process.stderr.write(`From init, not understood: ${text}\n`),
   );
@@ -29,7 +32,7 @@ export function openInitLink(onStop: (reason: string) => void): InitLink {
   socket.on('end', () => onStop('init-gone'));
   socket.on('error', (error) => process.stderr.write(`Pipe to init: ${error.message}\n`));
   return {
-    send: (message) => new Promise((resolve) => socket.write(encodeMessage(message), () => resolve())),
+    send,
     close: () => socket.destroy(),
   };
 }

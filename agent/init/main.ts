@@ -14,9 +14,10 @@ import { reapOrphans } from '../sys/reap.ts';
 import { startAgent } from './agent-process.ts';
 import { type Console, openConsole } from './console.ts';
 import { mountApiFilesystems } from './filesystems.ts';
-import { endEveryone, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
+import { endEveryone, thawVolumes, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
 import { loadModules } from './modules.ts';
 import { watchPowerButton } from './power-button.ts';
+import { protectAgent } from './protect-agent.ts';
 import { superviseAgent } from './supervise.ts';
 import { renewSysfs } from './sysfs.ts';
 
@@ -66,8 +67,13 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
   if (platform.kind === 'process') renewSysfs(join(platform.runDir, 'sysfs'));
   const env = agentEnvironment(platform);
   const supervised = superviseAgent({
-    start: () => startAgent({ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say }),
+    start: () =>
+      startAgent({
+        ...{ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say },
+        onSpawn: (pid) => platform.kind === 'guest' && protectAgent(pid, say),
+      }),
     recover: async () => {
+      thawVolumes(platform, say);
       await endEveryone(say);
       await unmountInsideVolumes(platform, say);
     },

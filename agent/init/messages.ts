@@ -10,13 +10,19 @@ export const maxMessage = 64 * 1024;
 export type AgentMessage =
   /** The machine takes builds. */
   | { type: 'ready' }
+  /** A build has passed: should the agent die later, that is no crash loop. */
+  | { type: 'worked' }
+  /** The answer to `ping`. */
+  | { type: 'pong' }
   /** Volumes are closed, the agent is about to exit: switch the machine off. `code` is left out for `OK`. */
   | { type: 'poweroff'; reason: string; code?: ConsoleEnd['code'] };
 
 /** What init tells the agent. */
 export type InitMessage =
   /** Drain, close the volumes, then say `poweroff` and exit. */
-  { type: 'stop'; reason: string };
+  | { type: 'stop'; reason: string }
+  /** Answer, if you are alive. */
+  | { type: 'ping' };
 
 /** A message as it goes over the pipe. */
 export function encodeMessage(message: AgentMessage | InitMessage): string {

@@ -11,7 +11,7 @@ export interface SupervisionLimits {
   maxBackoffMs: number;
   /** So many failures in a row end the machine. */
   maxFailures: number;
-  /** An agent that was ready and lived so long starts a new row. */
+  /** An agent that was ready and lived so long starts a new row; one whose builds passed does at once. */
   stableMs: number;
   /** Time for an orderly stop, from the request to the agent's exit. */
   stopMs: number;
@@ -57,7 +57,7 @@ export async function superviseAgent(options: SupervisionOptions): Promise<Conso
     if (stop.aborted) return { code: 'OK', reason: String(stop.reason) };
 
     const lived = now() - startedAt;
-    failures = exit.wasReady && lived >= limits.stableMs ? 1 : failures + 1;
+    failures = exit.hasWorked || (exit.wasReady && lived >= limits.stableMs) ? 1 : failures + 1;
     say(`the agent ended with ${exit.description} after ${formatDuration(lived)} (failure ${failures})`);
     if (failures >= limits.maxFailures) return crashLoop(failures, exit);
     await recover();

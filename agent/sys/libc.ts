@@ -22,6 +22,8 @@ export const libc = {
   umount2: declare('int umount2(const char *target, int flags)'),
   reboot: declare('int reboot(int command)'),
   syncfs: declare('int syncfs(int fd)'),
+  ioctl: declare('int ioctl(int fd, ulong request, _Inout_ void *argument)'),
+  fallocate: declare('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
   flock: declare('int flock(int fd, int operation)'),
   waitpid: declare('int waitpid(int pid, _Out_ int *status, int options)'),
   prlimit: declare('int prlimit(int pid, int resource, const void *newLimit, void *oldLimit)'),

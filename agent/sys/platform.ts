@@ -15,6 +15,8 @@ export interface Platform {
   toolsDir: string;
   /** Device or file by drive name. Only of `process`; a guest finds its drives by serial under /sys/block. */
   drives: ReadonlyMap<string, string> | undefined;
+  /** `off`: without what makes the cache outlive a power cut, for benches and tests that show what that is for. */
+  durability?: 'off' | undefined;
 }
 
 /** Environment variables that describe a `process` platform. */
@@ -23,6 +25,7 @@ export const platformEnv = {
   runDir: 'BUILDVISOR_RUN',
   toolsDir: 'BUILDVISOR_TOOLS',
   drives: 'BUILDVISOR_DRIVES',
+  durability: 'BUILDVISOR_DURABILITY',
 } as const;
 
 const guest: Platform = {
@@ -36,7 +39,8 @@ const guest: Platform = {
 
 /**
  * The platform the environment describes: the guest image's fixed paths, or with `BUILDVISOR_PLATFORM=process` those of
- * `BUILDVISOR_RUN`, `BUILDVISOR_TOOLS` and `BUILDVISOR_DRIVES` (`bv-config=/path,bv-cache=/dev/loop1`).
+ * `BUILDVISOR_RUN`, `BUILDVISOR_TOOLS` and `BUILDVISOR_DRIVES` (`bv-config=/path,bv-cache=/dev/loop1`), and without what makes
+ * the cache outlive a power cut where `BUILDVISOR_DURABILITY=off`.
  * @throws BuildvisorError `USAGE` where a variable is missing or malformed.
  */
 export function readPlatform(env: NodeJS.ProcessEnv = process.env): Platform {
@@ -52,6 +56,7 @@ export function readPlatform(env: NodeJS.ProcessEnv = process.env): Platform {
     scratchMount: join(runDir, 'scratch'),
     toolsDir: readPath(env, platformEnv.toolsDir),
     drives: parseDrives(env[platformEnv.drives] ?? ''),
+    durability: env[platformEnv.durability] === 'off' ? 'off' : undefined,
   };
 }
 

@@ -1,4 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { Readable } from 'node:stream';
 import { BuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 
@@ -14,6 +15,8 @@ export interface RunOptions {
   input?: string;
   /** Exit codes that are no failure. Default 0 alone. */
   okCodes?: readonly number[];
+  /** Told each line it writes to its descriptor 3. */
+  onLine?: (line: string) => void;
 }
 
 /** What a command left behind. */
@@ -31,10 +34,14 @@ export interface RunResult {
  * started) and `stderr`; `TIMED_OUT`, `ABORTED` after it has been killed.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-  const { limitMs, signal, input, okCodes = [0] } = options;
+  const { limitMs, signal, input, okCodes = [0], onLine } = options;
   return withLimit({ limitMs, what: file, signal }, async (inner) => {
     inner.throwIfAborted();
-    const child = spawn(file, args, { env: { ...process.env, LC_ALL: 'C' }, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(file, args, {
+      env: { ...process.env, LC_ALL: 'C' },
+      stdio: ['pipe', 'pipe', 'pipe', onLine ? 'pipe' : 'ignore'],
+    }) as ChildProcessWithoutNullStreams;
+    if (onLine) readLines(child.stdio[3], onLine);
     const kill = (): void => void child.kill('SIGKILL');
     inner.addEventListener('abort', kill, { once: true });
     // A program that exits without reading its input breaks the pipe; its exit code says whether that matters.
@@ -62,6 +69,19 @@ function finished(child: ChildProcess, file: string): Promise<RunResult> {
       const facts = { command: file, killedBy: killedBy ?? 'unknown', stderr: stderr().slice(-2000).trim() };
       reject(new BuildvisorError('COMMAND_FAILED', `${file} was killed by ${killedBy}`, { facts }));
     });
+  });
+}
+
+/** Tells each line of a stream; a line that is longer than 4096 characters is cut. */
+function readLines(stream: unknown, onLine: (line: string) => void): void {
+  if (!(stream instanceof Readable)) return;
+  let rest = '';
+  stream.setEncoding('latin1');
+  stream.on('error', () => stream.destroy());
+  stream.on('data', (text: string) => {
+    const lines = `${rest}${text}`.split('\n');
+    rest = (lines.pop() ?? '').slice(0, 4096);
+    for (const line of lines) onLine(line);
   });
 }
 

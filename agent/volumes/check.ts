@@ -1,6 +1,7 @@
 import { BuildvisorError } from '../../common/errors.ts';
 import { type RunResult, run } from '../sys/run.ts';
 import type { Drive } from './drive.ts';
+import type { OnProgress } from './progress.ts';
 import type { Superblock } from './superblock.ts';
 
 /** e2fsck(8)'s exit code is a sum of these. */
@@ -24,15 +25,38 @@ export interface CheckResult {
 export async function check(
   drive: Drive,
   superblock: Superblock,
-  { force = false, signal }: { force?: boolean; signal?: AbortSignal | undefined } = {},
+  {
+    force = false,
+    signal,
+    onProgress,
+  }: { force?: boolean; signal?: AbortSignal | undefined; onProgress?: OnProgress | undefined } = {},
 ): Promise<CheckResult> {
   if (superblock.sizeBytes > drive.sizeBytes) throw truncated(drive, superblock);
   if (superblock.clean && !force) return { ran: false, corrected: false };
   const known = exitBits.corrected | exitBits.rebootNeeded | exitBits.uncorrected;
   const okCodes = Array.from({ length: known + 1 }, (_, code) => code);
-  const result = await run('e2fsck', ['-p', ...(force ? ['-f'] : []), drive.device], { limitMs, signal, okCodes });
+  const what = `checking the ${drive.name} volume`;
+  onProgress?.({ what, done: 0, total: 100, unit: 'percent' });
+  // -C 3: "PASS DONE OF DEVICE" lines on descriptor 3 (e2fsck(8)).
+  const result = await run('e2fsck', ['-p', ...(force ? ['-f'] : []), '-C', '3', drive.device], {
+    limitMs,
+    signal,
+    okCodes,
+    onLine: (line) => onProgress?.({ what, done: percentOf(line), total: 100, unit: 'percent' }),
+  }).finally(() => onProgress?.(undefined));
   if (result.code & exitBits.uncorrected) throw damaged(drive, result);
   return { ran: true, corrected: result.code !== 0 };
+}
+
+/** How much of a check is done by the end of each of its five passes, in percent (e2fsck's own table for its bar, unix.c). */
+const passEnds = [0, 70, 90, 92, 95, 100];
+
+/** The whole check's percentage, from e2fsck's count within a pass. */
+export function percentOf(line: string): number {
+  const [pass = 0, done = 0, of = 0] = line.split(' ').map(Number);
+  const [from, to] = [passEnds[pass - 1], passEnds[pass]];
+  if (from === undefined || to === undefined) return 0;
+  return Math.round(from + (to - from) * (of > 0 ? Math.min(1, done / of) : 0));
 }
 
 function truncated(drive: Drive, superblock: Superblock): BuildvisorError {

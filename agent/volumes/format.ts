@@ -4,6 +4,7 @@ import { labelOffset, renderVolumeLabel, type VolumeLabel } from '../../common/v
 import { withLimit } from '../../common/wait.ts';
 import { run } from '../sys/run.ts';
 import type { Drive, Limit } from './drive.ts';
+import { journaledFolder } from './prepare-root.ts';
 
 /**
  * Written before mke2fs starts and wiped when it is done. mke2fs writes its superblock last: a machine switched off in
@@ -41,6 +42,7 @@ export async function format(
     await file.write(unfinishedMark, 0, unfinishedMark.length, markOffset(drive.sizeBytes));
   });
   await run('mke2fs', mke2fsArguments(drive, options), options);
+  if (options.journal) await makeJournaledFolder(drive, options);
   await writeDurably(drive, options, async (file) => {
     const bytes = renderVolumeLabel(label);
     await file.write(bytes, 0, bytes.length, labelOffset);
@@ -61,6 +63,15 @@ function mke2fsArguments(drive: Drive, { blank, journal }: { blank: boolean; jou
   const zeroing = blank ? 'assume_storage_prezeroed=1' : 'lazy_itable_init=1,lazy_journal_init=1';
   const args = ['-q', '-t', 'ext4', '-b', String(blockBytes), '-i', '8192', '-m', '0', '-L', drive.name];
   return [...args, '-E', `nodiscard,${zeroing}`, ...(journal ? [] : ['-O', '^has_journal']), drive.device];
+}
+
+/**
+ * Makes the folder in which BuildKit's root is made later, its data in the journal. Done to the unmounted device, since the
+ * kernel wants CAP_SYS_RESOURCE for that flag. 0x84000: EXT4_EXTENTS_FL and EXT4_JOURNAL_DATA_FL.
+ */
+async function makeJournaledFolder(drive: Drive, options: Limit): Promise<void> {
+  const input = `mkdir ${journaledFolder}\nset_inode_field ${journaledFolder} flags 0x84000\n`;
+  await run('debugfs', ['-w', '-f', '-', drive.device], { ...options, input });
 }
 
 /** Writes to the device and returns when it has reached it. O_EXCL fails with EBUSY while the device is mounted. */

@@ -26,6 +26,17 @@ export function findHolders(mountpoint: string, device: string): Holder[] {
   return holders;
 }
 
+/**
+ * Kills those that hold a file or folder: a step, or a shell that stood in it. Not this process, not PID 1, and not who only
+ * has the filesystem in a mount namespace: that one may use it for something else altogether.
+ * @returns whom
+ */
+export function killHolders(holders: readonly Holder[]): Holder[] {
+  const killed = holders.filter(({ pid, what }) => what !== 'mount' && pid !== process.pid && pid !== 1);
+  for (const { pid } of killed) gone(() => process.kill(pid, 'SIGKILL'));
+  return killed;
+}
+
 /** The holders in a sentence: `buildkitd (412, fd 7 /x)`. */
 export function describeHolders(holders: readonly Holder[]): string {
   return holders.map(({ pid, name, what }) => `${name} (${pid}, ${what})`).join(', ');

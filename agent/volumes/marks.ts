@@ -51,15 +51,21 @@ export function scopeMismatch(wanted: Scope, found: string): BuildvisorError {
 }
 
 /**
- * Reads the stamp, and writes it anew where the BuildKit is another.
+ * Reads the stamp, and writes it where there is none. Where the BuildKit is another it stays until {@link stampBuildkit}: it
+ * may yet turn out that the new one cannot use the root.
  * @returns the BuildKit version that used the volume before, if one did
  * @throws BuildvisorError `VOLUME_FOREIGN` for the layout of a later buildvisor, `VOLUME_DAMAGED` for an unreadable stamp
  */
 export async function settleStamp(mountpoint: string, buildkit: string): Promise<string | undefined> {
   const text = await readMark(mountpoint, names.stamp);
   const last = text === undefined ? undefined : parseStamp(text);
-  if (last !== buildkit) await writeMark(mountpoint, names.stamp, `${JSON.stringify({ layout, buildkit })}\n`);
+  if (last === undefined) await stampBuildkit(mountpoint, buildkit);
   return last;
+}
+
+/** Notes which BuildKit has the root now. */
+export async function stampBuildkit(mountpoint: string, buildkit: string): Promise<void> {
+  await writeMark(mountpoint, names.stamp, `${JSON.stringify({ layout, buildkit })}\n`);
 }
 
 function parseStamp(text: string): string {
@@ -136,7 +142,7 @@ async function readMark(mountpoint: string, name: string): Promise<string | unde
 }
 
 /** A mark is there whole or not at all, also after a power cut: written, synced, renamed, its folder synced. */
-async function writeMark(mountpoint: string, name: string, text: string): Promise<void> {
+export async function writeMark(mountpoint: string, name: string, text: string): Promise<void> {
   const path = join(mountpoint, name);
   {
     await using file = await open(`${path}.new`, 'w', 0o644);
@@ -147,7 +153,8 @@ async function writeMark(mountpoint: string, name: string, text: string): Promis
   await syncFolder(dirname(path));
 }
 
-async function syncFolder(path: string): Promise<void> {
+/** Makes what was made, renamed or removed in a folder outlive a power cut. */
+export async function syncFolder(path: string): Promise<void> {
   await using folder = await open(path, 'r');
   await folder.sync();
 }

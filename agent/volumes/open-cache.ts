@@ -1,23 +1,18 @@
 import { isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
 import type { Logger } from '../log.ts';
+import { thaw } from '../sys/filesystem.ts';
 import { unmount } from '../sys/mount.ts';
 import type { Platform } from '../sys/platform.ts';
 import { check } from './check.ts';
 import type { Drive } from './drive.ts';
 import { format } from './format.ts';
 import { canGrowMounted, grow, hasRoomToGrow } from './grow.ts';
-import {
-  makeRoot,
-  markDirty,
-  markUnclean,
-  scopeMismatch,
-  settleScope,
-  settleStamp,
-  wasMarkedUnclean,
-} from './marks.ts';
+import { markDirty, markUnclean, scopeMismatch, settleScope, settleStamp, wasMarkedUnclean } from './marks.ts';
 import { findAdoptable, mountDrive } from './mount-drive.ts';
+import { prepareBareRoot, prepareRoot } from './prepare-root.ts';
 import { type Content, foreignError, isZero, probe } from './probe.ts';
+import type { OnProgress } from './progress.ts';
 import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 
@@ -30,7 +25,7 @@ const limitMs = 120_000;
  * ext4's options. `nodelalloc`: with delayed allocation BuildKit's records can reach the disk before the directories they
  * name. `errors=remount-ro`: a filesystem found in disorder takes no more harm.
  */
-const mountData = 'nodelalloc,errors=remount-ro';
+const mountData = { durable: 'nodelalloc,errors=remount-ro', bare: 'errors=remount-ro' };
 
 /** What the cache volume must agree with. */
 export interface CacheOptions {
@@ -39,6 +34,8 @@ export interface CacheOptions {
   buildkitVersion: string;
   log?: Logger;
   signal?: AbortSignal | undefined;
+  /** Told how far a check has come. */
+  onProgress?: OnProgress | undefined;
 }
 
 /**
@@ -50,13 +47,17 @@ export interface CacheOptions {
  */
 export async function openCache(drive: Drive, platform: Platform, options: CacheOptions): Promise<Volume> {
   const mountpoint = platform.cacheMount;
-  if (findAdoptable(drive, mountpoint)) return settle(drive, mountpoint, options, { formatted: false, adopted: true });
+  if (findAdoptable(drive, mountpoint)) {
+    // Whoever froze it is gone.
+    if (thaw(mountpoint)) options.log?.warn({ mountpoint }, 'the cache volume was frozen');
+    return settle(drive, platform, options, { formatted: false, adopted: true });
+  }
   const content = await probe(drive, { limitMs, signal: options.signal });
   const superblock = accept(drive, content, options.scope);
-  if (superblock) await mountExisting(drive, mountpoint, superblock, options);
-  else await mountNew(drive, mountpoint, isZero(content), options);
+  if (superblock) await mountExisting(drive, platform, superblock, options);
+  else await mountNew(drive, platform, isZero(content), options);
   try {
-    return await settle(drive, mountpoint, options, { formatted: !superblock, adopted: false });
+    return await settle(drive, platform, options, { formatted: !superblock, adopted: false });
   } catch (error) {
     await undoMount(mountpoint, options.log);
     throw error;
@@ -72,28 +73,33 @@ function accept(drive: Drive, content: Content, scope: Scope): Superblock | unde
   return content.kind === 'ours' ? content.superblock : undefined;
 }
 
-async function mountNew(drive: Drive, mountpoint: string, blank: boolean, options: CacheOptions): Promise<void> {
+async function mountNew(drive: Drive, platform: Platform, blank: boolean, options: CacheOptions): Promise<void> {
   const { scope, signal, log } = options;
   log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'formatting the cache volume');
   await format(drive, { kind: 'cache', scope, fresh: false }, { limitMs, signal, blank, journal: true });
-  await mountDrive(drive, mountpoint, mountData, signal);
+  await mountCache(drive, platform, signal);
+}
+
+async function mountCache(drive: Drive, platform: Platform, signal: AbortSignal | undefined): Promise<void> {
+  const data = platform.durability === 'off' ? mountData.bare : mountData.durable;
+  await mountDrive(drive, platform.cacheMount, data, signal);
 }
 
 async function mountExisting(
   drive: Drive,
-  mountpoint: string,
+  platform: Platform,
   superblock: Superblock,
-  { log, signal }: CacheOptions,
+  { log, signal, onProgress }: CacheOptions,
 ): Promise<void> {
   const growing = hasRoomToGrow(drive, superblock);
   const offline = growing && !canGrowMounted();
-  const checked = await check(drive, superblock, { force: offline, signal });
+  const checked = await check(drive, superblock, { force: offline, signal, onProgress });
   if (checked.ran) log?.info({ device: drive.device, corrected: checked.corrected }, 'checked the cache volume');
   if (offline) {
     await grow(drive, signal);
     log?.info({ device: drive.device, sizeBytes: drive.sizeBytes }, 'grew the cache volume to its device');
   }
-  await mountDrive(drive, mountpoint, mountData, signal);
+  await mountCache(drive, platform, signal);
   if (growing && !offline) await growMounted(drive, log, signal);
 }
 
@@ -111,15 +117,17 @@ async function growMounted(drive: Drive, log: Logger | undefined, signal: AbortS
 /** Checks and sets the marks on the mounted volume. */
 async function settle(
   drive: Drive,
-  mountpoint: string,
+  platform: Platform,
   { scope, buildkitVersion }: CacheOptions,
   { formatted, adopted }: { formatted: boolean; adopted: boolean },
 ): Promise<Volume> {
+  const mountpoint = platform.cacheMount;
+  const prepare = platform.durability === 'off' ? prepareBareRoot : prepareRoot;
   await settleScope(mountpoint, scope);
   const lastBuildkit = await settleStamp(mountpoint, buildkitVersion);
-  const root = await makeRoot(mountpoint);
+  const { root, unjournaled } = await prepare(mountpoint);
   const wasUnclean = await settleDirty(mountpoint, adopted);
-  const facts = { formatted, wasUnclean, adopted, lastBuildkit };
+  const facts = { formatted, wasUnclean, adopted, lastBuildkit, unjournaled };
   return { name: 'cache', mode: 'persistent', device: drive.device, mountpoint, root, ...facts };
 }
 

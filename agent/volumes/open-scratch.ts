@@ -30,7 +30,13 @@ export async function openScratch(
     await mountDrive(drive, mountpoint, 'noauto_da_alloc', signal);
   }
   const root = await makeRoot(mountpoint);
-  const facts = { formatted: !adopted, wasUnclean: false, adopted, lastBuildkit: undefined };
+  const facts = {
+    formatted: !adopted,
+    wasUnclean: false,
+    adopted,
+    lastBuildkit: undefined,
+    unjournaled: 'it does not outlive the machine',
+  };
   return { name: 'scratch', mode: '', device: drive.device, mountpoint, root, ...facts };
 }
 

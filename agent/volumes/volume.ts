@@ -18,6 +18,8 @@ export interface Volume {
   adopted: boolean;
   /** BuildKit version that used it last, where one did. */
   lastBuildkit: string | undefined;
+  /** Why BuildKit's databases do not go through the filesystem's journal; undefined when they do. */
+  unjournaled: string | undefined;
 }
 
 /** Space on a volume, as statfs(2) tells it. */

@@ -1,6 +1,16 @@
 import { Command, Option } from 'commander';
 import { progressModes } from './progress/progress.ts';
-import { argumentValue, commaValue, countValue, labelValue, listValue, scopeValue, sizeValue } from './values.ts';
+import {
+  argumentValue,
+  commaValue,
+  countValue,
+  durationValue,
+  kindsValue,
+  labelValue,
+  listValue,
+  scopeValue,
+  sizeValue,
+} from './values.ts';
 
 const modes = progressModes.join('|');
 const group = { machine: 'Options of the VM, when it is booted:', result: 'What becomes of the result:' };
@@ -23,6 +33,9 @@ export function makeProgram(args: readonly string[], setExit: SetExit): Command 
     down: addDown,
     ls: addLs,
     info: addInfo,
+    du: addDu,
+    prune: addPrune,
+    trim: addTrim,
     logs: addLogs,
     shell: addShell,
   };
@@ -71,6 +84,7 @@ function addBuild(program: Command): void {
     )
     .option('-t, --tag <name>', 'name of the image, for --push and in archives; again for more', listValue)
     .option('--push', 'push to the registry of the tags, from the VM')
+    .option('--durable', "return only when what the build leaves in the VM's cache outlives a power cut")
     .option('--metadata-file <path>', "write digests and the rest of the exporter's answer there as JSON");
   machineOptions(build)
     .addHelpText(
@@ -142,6 +156,61 @@ function addInfo(program: Command): void {
       examples('buildvisor info acme/app/main', 'buildvisor info acme/app/main --json | jq .volumes'),
     )
     .action(async (scope, flags) => (await import('./commands/info.ts')).showInfo(scope, flags));
+}
+
+function addDu(program: Command): void {
+  program
+    .command('du')
+    .summary("what a VM's cache holds")
+    .description('Shows what the cache of a VM that is up holds, the largest first, and sums by kind.')
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--kind <list>', 'only layers, sources, cache-mounts or internal', kindsValue)
+    .option('--older-than <age>', 'only what was not used for this long, such as 48h', durationValue)
+    .option('--all', 'every record, not only the largest 20')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('buildvisor du acme/app/main --kind cache-mounts'))
+    .action(async (scope, flags) => (await import('./commands/du.ts')).showUsage(scope, flags));
+}
+
+function addPrune(program: Command): void {
+  program
+    .command('prune')
+    .summary("remove what a VM's cache holds")
+    .description(
+      'Removes layers and sources from the cache of a VM that is up. Cache mounts go only when they are named with --kind.',
+    )
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--kind <list>', 'layers, sources, cache-mounts, internal (default: layers,sources)', kindsValue)
+    .option('--older-than <age>', 'only what was not used for this long, such as 48h', durationValue)
+    .option('--keep <size>', 'the least used first, until the whole cache is no larger', sizeValue)
+    .option('--min-free <size>', 'the least used first, until this much is free on the volume', sizeValue)
+    .option('--dry-run', 'say what would go, and remove nothing')
+    .option('--json', 'each record as a line of JSON, the sum last')
+    .addHelpText(
+      'after',
+      `
+What a build uses now is never removed.
+${examples(
+  'buildvisor prune acme/app/main --older-than 7d --dry-run',
+  'buildvisor prune acme/app/main --keep 20GB',
+  'buildvisor prune acme/app/main --kind layers,sources,cache-mounts,internal',
+)}`,
+    )
+    .action(async (scope, flags) => (await import('./commands/prune.ts')).pruneCache(scope, flags));
+}
+
+function addTrim(program: Command): void {
+  program
+    .command('trim')
+    .summary("give a VM's free space back")
+    .description(
+      'Gives the free space of the volumes of a VM that is up back to this host: their files shrink. Also done when a VM is switched off.',
+    )
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--limit <duration>', 'stop after this long (default: 1m)', durationValue)
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('buildvisor trim acme/app/main'))
+    .action(async (scope, flags) => (await import('./commands/trim.ts')).trimVolumes(scope, flags));
 }
 
 function addLogs(program: Command): void {

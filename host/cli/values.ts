@@ -3,6 +3,9 @@ import { InvalidArgumentError } from 'commander';
 import { isBuildvisorError } from '../../common/errors.ts';
 import { parseScope, type Scope } from '../../common/scope.ts';
 import { parseBytes, parseDuration } from '../../common/units.ts';
+import type { CacheKind } from '../client/types.ts';
+
+const cacheKinds: readonly CacheKind[] = ['layers', 'sources', 'cache-mounts', 'internal'];
 
 /** A scope such as `acme/app/main`. */
 export function scopeValue(text: string): Scope {
@@ -58,6 +61,16 @@ export function commaValue(text: string, before: string[] | undefined): string[]
   const members = text.split(',').map((member) => member.trim());
   if (members.includes('')) throw new InvalidArgumentError('A list has no empty members.');
   return [...(before ?? []), ...members];
+}
+
+/** Kinds of cache records, separated by commas. */
+export function kindsValue(text: string, before: CacheKind[] | undefined): CacheKind[] {
+  const named = commaValue(text, undefined).map((word) => {
+    const kind = cacheKinds.find((known) => known === word);
+    if (kind === undefined) throw new InvalidArgumentError(`The kinds are ${cacheKinds.join(', ')}.`);
+    return kind;
+  });
+  return [...new Set([...(before ?? []), ...named])];
 }
 
 function split(text: string): [string, string | undefined] {

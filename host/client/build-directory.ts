@@ -27,7 +27,7 @@ export interface DirectoryBuild {
   ssh?: string[] | undefined;
   /** Where buildctl writes digests and the rest of the exporter's response. */
   metadataFile?: string | undefined;
-  /** Where buildctl writes the build's name (its ref), passed or not, once it has begun. */
+  /** Where buildctl writes BuildKit's name of the build (its ref), passed or not, under which our API knows it. */
   refFile?: string | undefined;
 }
 

@@ -11,6 +11,13 @@ import type { ApiClient, CallOptions } from './types.ts';
 const defaultLimitMs = 10_000;
 /** Milliseconds for a cancel: the guest gives a build's processes 30 s to end. */
 const cancelLimitMs = 40_000;
+/** Milliseconds for the cache to be measured: every file of each new layer is looked at. */
+const usageLimitMs = 300_000;
+/** Milliseconds of a trim, and for its last stretch to end. */
+const usualTrimMs = 60_000;
+const trimSlackMs = 30_000;
+/** Milliseconds for a volume to be frozen: everything is written out before. */
+const freezeWaitMs = 70_000;
 /** A status of a build with thousands of steps is a few MB. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
@@ -28,11 +35,13 @@ const channelOptions = {
 
 /** A client of a VM's API on a Unix socket. Connects with the first call; a VM that is not there answers `VM_NOT_RUNNING`. */
 export function connectApi(socketPath: string): ApiClient {
-  const { Machine, Builds, Shell } = buildvisorServices();
+  const { Machine, Builds, Cache, Shell, Volumes } = buildvisorServices();
   const target = `unix:${socketPath}`;
   const insecure = credentials.createInsecure();
   const machine = new Machine(target, insecure, channelOptions);
   const builds = new Builds(target, insecure, { ...channelOptions, channelOverride: machine.getChannel() });
+  const cache = new Cache(target, insecure, { ...channelOptions, channelOverride: machine.getChannel() });
+  const volumes = new Volumes(target, insecure, { ...channelOptions, channelOverride: machine.getChannel() });
   const shells = new Shell(target, insecure, { ...channelOptions, channelOverride: machine.getChannel() });
   return {
     info: (options) => answer((done, deadline) => machine.info({}, metadata(), { deadline }, done), options),
@@ -56,6 +65,28 @@ export function connectApi(socketPath: string): ApiClient {
         limitMs: cancelLimitMs,
         ...options,
       }),
+    diskUsage: ({ kinds = [], olderThanMs = 0, ...options } = {}) =>
+      answer((done, deadline) => cache.diskUsage({ kinds: [...kinds], olderThanMs }, metadata(), { deadline }, done), {
+        limitMs: usageLimitMs,
+        ...options,
+      }),
+    prune: ({ kinds = [], signal, ...wanted } = {}) =>
+      stream(() => cache.prune({ kinds: [...kinds], ...present(wanted) }, metadata()), signal),
+    async trim({ trimLimitMs = usualTrimMs, ...options } = {}) {
+      const limitMs = trimLimitMs + trimSlackMs;
+      const { volumes: trimmed } = await answer(
+        (done: Done<{ volumes: Awaited<ReturnType<ApiClient['trim']>> }>, deadline) =>
+          volumes.trim({ limitMs: trimLimitMs }, metadata(), { deadline }, done),
+        { limitMs, ...options },
+      );
+      return trimmed;
+    },
+    freeze: (freezeMs = 0, options) =>
+      answer((done, deadline) => volumes.freeze({ limitMs: freezeMs }, metadata(), { deadline }, done), {
+        limitMs: freezeWaitMs,
+        ...options,
+      }),
+    thaw: (options) => answer((done, deadline) => volumes.thaw({}, metadata(), { deadline }, done), options),
     shell: (options = {}) => openShell(() => shells.open(metadata()), options),
     close: () => machine.close(),
   };
@@ -87,6 +118,13 @@ async function* stream<T>(
 ): AsyncGenerator<T, void, undefined> {
   if (signal?.aborted) throw fromServiceError(signal.reason);
   yield* readMessages(start(), signal);
+}
+
+/** Without the keys that are `undefined`. */
+function present<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 }
 
 /** Metadata of every call of ours. */

@@ -2,9 +2,14 @@ import type { Readable } from 'node:stream';
 import type { BuildEvent__Output } from '../../common/generated/types/buildvisor/v1/BuildEvent.ts';
 import type { BuildRecord__Output } from '../../common/generated/types/buildvisor/v1/BuildRecord.ts';
 import type { BuildSpec } from '../../common/generated/types/buildvisor/v1/BuildSpec.ts';
+import type { CacheRecord__Output } from '../../common/generated/types/buildvisor/v1/CacheRecord.ts';
+import type { DiskUsageResponse__Output } from '../../common/generated/types/buildvisor/v1/DiskUsageResponse.ts';
 import type { InfoResponse__Output } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
+import type { PruneEvent__Output } from '../../common/generated/types/buildvisor/v1/PruneEvent.ts';
 import type { ShellExit__Output } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
 import type { State__Output } from '../../common/generated/types/buildvisor/v1/State.ts';
+import type { ThawResponse__Output } from '../../common/generated/types/buildvisor/v1/ThawResponse.ts';
+import type { TrimmedVolume__Output } from '../../common/generated/types/buildvisor/v1/TrimmedVolume.ts';
 
 /** What the guest says of itself. */
 export type Info = InfoResponse__Output;
@@ -14,8 +19,18 @@ export type MachineState = State__Output;
 export type BuildEvent = BuildEvent__Output;
 /** A build as the VM knows it. */
 export type BuildRecord = BuildRecord__Output;
+/** A record of the VM's build cache. */
+export type CacheRecord = CacheRecord__Output;
+/** The cache's records and their sums. */
+export type DiskUsage = DiskUsageResponse__Output;
+/** A record that is gone, or the sum of all that are. */
+export type PruneEvent = PruneEvent__Output;
 /** How a shell's command ended. */
 export type ShellExit = ShellExit__Output;
+/** What was given back of a volume. */
+export type TrimmedVolume = TrimmedVolume__Output;
+/** How a freeze ended. */
+export type Thawed = ThawResponse__Output;
 export type { BuildSpec };
 
 /** Options of every call. A call without a limit of its own ends with the signal or the connection. */
@@ -23,6 +38,24 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
   /** Milliseconds for a call that answers once. Default 10 000. */
   limitMs?: number | undefined;
+}
+
+/** Kinds of cache records. */
+export type CacheKind = 'layers' | 'sources' | 'cache-mounts' | 'internal';
+
+/** What is pruned. */
+export interface PruneOptions {
+  /** Default: layers and sources. Cache mounts go only when they are named. */
+  kinds?: readonly CacheKind[] | undefined;
+  /** Only what has not been used for so many milliseconds. */
+  olderThanMs?: number | undefined;
+  /** The whole cache is not brought below so many bytes; the least used go first. */
+  keepBytes?: number | undefined;
+  /** It stops when so many bytes are free on the volume. */
+  minFreeBytes?: number | undefined;
+  /** Tells what would go and removes nothing. */
+  dryRun?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** A shell in the guest. */
@@ -71,6 +104,21 @@ export interface ApiClient {
   list(options?: CallOptions): Promise<BuildRecord[]>;
   /** Answers when the cancellation has taken effect; limit 40 s. */
   cancel(id: string, options?: CallOptions): Promise<BuildRecord>;
+  /** What the cache holds, the largest record first. Limit 5 minutes: new layers are measured. */
+  diskUsage(
+    options?: CallOptions & { kinds?: readonly CacheKind[] | undefined; olderThanMs?: number | undefined },
+  ): Promise<DiskUsage>;
+  /** Removes what the cache holds: each record as it goes, and last the sum. Ending the iteration early stops it. */
+  prune(options?: PruneOptions): AsyncIterable<PruneEvent>;
+  /** Gives the volumes' free space back to the host. `trimLimitMs`: no further stretch is begun after it; default 60 000. */
+  trim(options?: CallOptions & { trimLimitMs?: number | undefined }): Promise<TrimmedVolume[]>;
+  /**
+   * Holds the cache volume still, for a snapshot of its device, until `thaw`, at most `freezeMs` (100 to 300 000; default
+   * 30 000): then it thaws by itself. Builds stand still meanwhile. `VOLUME_BUSY` when it is frozen already.
+   */
+  freeze(freezeMs?: number, options?: CallOptions): Promise<{ limitMs: number }>;
+  /** Ends a freeze. The snapshot is good only when it was `held` until now. */
+  thaw(options?: CallOptions): Promise<Thawed>;
   shell(options?: ShellOptions): ShellSession;
   close(): void;
 }

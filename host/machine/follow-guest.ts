@@ -39,7 +39,7 @@ export async function followGuest(options: FollowOptions): Promise<void> {
     heardAt = performance.now();
     limitMs = awayLimitMs;
     options.onState(state);
-    if (state.phase === 'FAILED') throw guestError(state);
+    if (state.phase === 'FAILED' && !state.stays) throw guestError(state);
   };
   while (!signal.aborted) {
     const leftMs = Math.max(1, limitMs - (performance.now() - heardAt));

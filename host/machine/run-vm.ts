@@ -10,6 +10,7 @@ import { endLeftovers, ownerEnv } from './leftovers.ts';
 import type { MonitorRequest } from './monitor-request.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { openRuntimeDir, removeRuntimeDir } from './runtime-dir.ts';
+import { stateText } from './state-text.ts';
 import { stopGuest } from './stop-guest.ts';
 import { type EndFacts, judgeEnd } from './verdict.ts';
 import type { VmStateFile } from './vm-state-file.ts';
@@ -179,11 +180,16 @@ async function startRelays({ file, log }: Life, machine: RunningMachine): Promis
 /** Writes the guest's state down. */
 async function showState(file: VmStateFile, state: MachineState, sinceStartMs: number): Promise<void> {
   const { phase } = file.state;
-  if (phase === 'stopping' || state.phase === 'FAILED' || state.phase === 'PHASE_UNSPECIFIED') return;
+  if (phase === 'stopping' || state.phase === 'PHASE_UNSPECIFIED') return;
+  if (state.phase === 'FAILED') {
+    // Its shell is open still, for somebody to look into it; it ends when it is idle.
+    if (state.stays) await file.update({ detail: `failed: ${state.detail}` });
+    return;
+  }
   const phases = { BOOTING: 'booting', READY: 'ready', DRAINING: 'stopping' } as const;
   const next = phases[state.phase];
   const bootMs = file.state.bootMs ?? (next === 'ready' ? Math.round(sinceStartMs) : undefined);
-  await file.update({ phase: next, detail: state.detail, ...(bootMs === undefined ? {} : { bootMs }) });
+  await file.update({ phase: next, detail: stateText(state), ...(bootMs === undefined ? {} : { bootMs }) });
 }
 
 async function loadDriver(name: DriverName): Promise<Driver> {
@@ -193,7 +199,7 @@ async function loadDriver(name: DriverName): Promise<Driver> {
 
 /** What the VMM and a `process` guest get of this process's environment: how to find programs and proxies, and nothing of the user's. */
 export function machineEnv(env: NodeJS.ProcessEnv): Record<string, string> {
-  const passed = /^(PATH|HOME|TMPDIR|LANG|LC_ALL|TZ|(https?|no|all)_proxy)$/i;
+  const passed = /^(PATH|HOME|TMPDIR|LANG|LC_ALL|TZ|BUILDVISOR_DURABILITY|(https?|no|all)_proxy)$/i;
   const entries = Object.entries(env).filter((entry): entry is [string, string] => {
     return passed.test(entry[0]) && entry[1] !== undefined;
   });

@@ -36,6 +36,8 @@ const guestTools = [
   'buildkit-cni-loopback',
   'buildkit-cni-host-local',
   'buildkit-cni-firewall',
+  'rootcheck',
+  'defersync',
 ];
 
 /** The time of every file in the image: a fixed one, or inputs that are the same would not give the same bytes. */

@@ -16,6 +16,7 @@ const wanted = {
   kmod: 'the agent loads modules',
   runc: 'the process driver runs build steps here',
   'util-linux': 'the process driver unshares namespaces',
+  xfsprogs: 'bench/crash copies volumes in use, by reflink',
   'xz-utils': "the kernel's modules are packed with it",
 };
 

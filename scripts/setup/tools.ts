@@ -1,7 +1,7 @@
 /** The Go programs: buildkitd and its tools, compiled from the modules that rootfs/go.mod pins. Static, without paths of this machine. */
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { artefact, contentOf } from './artefact.ts';
+import { artefact, contentOf, hashTree } from './artefact.ts';
 import { repo } from './paths.ts';
 import type { Say } from './step.ts';
 
@@ -24,6 +24,9 @@ const programs = [
   })),
 ];
 
+/** Our own, in folders of rootfs/. */
+const ownPrograms = ['rootcheck', 'defersync'];
+
 const options = ['-trimpath', '-buildvcs=false'];
 const environment = { CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64', GOAMD64: 'v1', GOFLAGS: '-mod=readonly' };
 
@@ -31,7 +34,8 @@ const environment = { CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64', GOAMD64:
 export async function prepareTools(say: Say): Promise<string> {
   const rootfs = join(repo, 'rootfs');
   const pins = await contentOf(join(rootfs, 'go.mod'), join(rootfs, 'go.sum'));
-  const inputs = [...pins, JSON.stringify([programs, options, environment])];
+  const own = await Promise.all(ownPrograms.map((name) => hashTree(join(rootfs, name))));
+  const inputs = [...pins, ...own.flat(), JSON.stringify([programs, options, environment])];
   const build = (into: string): Promise<void> => {
     say('compiling buildkitd, buildctl, buildx and the CNI plugins, which takes some minutes');
     return compile(rootfs, into);
@@ -44,6 +48,10 @@ async function compile(rootfs: string, into: string): Promise<void> {
     const { stdout: version } = await execa('go', ['list', '-m', '-f', '{{.Version}}', module], { cwd: rootfs });
     const flags = `-s -w -buildid= -X ${module}${versionIn}=${version}`;
     const args = ['build', ...options, '-ldflags', flags, '-o', join(into, name), module + path];
+    await execa('go', args, { cwd: rootfs, env: environment });
+  }
+  for (const name of ownPrograms) {
+    const args = ['build', ...options, '-ldflags', '-s -w -buildid=', '-o', join(into, name), `./${name}`];
     await execa('go', args, { cwd: rootfs, env: environment });
   }
 }

@@ -69,7 +69,7 @@ async function build(folder: string, spec: BuildSpec = {}, signal?: AbortSignal)
 }
 
 function resultOf(events: BuildEvent[]): NonNullable<BuildEvent['result']> {
-  const last = events.at(-1);
+  const last = events.findLast(({ event }) => event !== 'durable');
   if (!last?.result) throw new Error(`the last event is ${last?.event}`);
   return last.result;
 }

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { type IPty, spawn as spawnPty } from '@lydell/node-pty';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
+import { connectApi } from '../../host/client/connect.ts';
+import { find } from '../../host/machine/machines.ts';
 import { TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
@@ -70,6 +73,18 @@ describe('build', () => {
     expect(first.stderr).toMatch(/note: the result is only in the cache of cli\/test;/);
     const second = await build('--target', 'good');
     expect(second.stderr).toMatch(/RUN echo .*\n#\d+ CACHED$/m);
+  });
+
+  test('waits until it is durable when asked to, by both routes', async () => {
+    expect(await build('--target', 'good', '--durable')).toMatchObject({ exitCode: 0 });
+    const tar = await execa('tar', ['-C', context, '-c', '.'], { encoding: 'buffer' });
+    const options = { input: tar.stdout };
+    expect(await cli(['build', '-', '-s', scope, '--target', 'good', '--durable'], options)).toMatchObject({
+      exitCode: 0,
+    });
+    const api = connectApi(find(parseScope(scope))?.apiSocket ?? '');
+    const passed = (await api.list().finally(() => api.close())).filter(({ state }) => state === 'SUCCEEDED');
+    expect(passed.map(({ durable }) => durable)).toEqual(passed.map(() => true));
   });
 
   test('fails with the step, its log, the Dockerfile and 1; the next one passes', async () => {

@@ -47,14 +47,19 @@ test('the state comes at once, and a watcher that leaves is let go', async () =>
 test('a build gives numbered events to its result, and is known afterwards', async () => {
   const context = await makeContext(machines.dir, `${fromBusybox}RUN echo one\n`);
   const events = await collect(client.build({ id: 'one' }, tarOf(context)));
-  const kept = events.filter((event) => event.started || event.status || event.result).map(({ seq }) => seq);
+  const kept = events
+    .filter((event) => event.started || event.status || event.result || event.durable)
+    .map(({ seq }) => seq);
   expect(kept).toEqual(kept.map((_, index) => index + 1));
-  expect(events.at(-1)?.result?.steps).toMatchObject({ total: 2 });
+  expect(events.at(-2)?.result?.steps).toMatchObject({ total: 2 });
+  expect(events.at(-1)?.durable).toMatchObject({ error: null });
   expect(await client.get('one')).toMatchObject({ id: 'one', state: 'SUCCEEDED', route: 'api' });
   expect((await client.list()).map(({ id }) => id)).toContain('one');
   const seen = await collect(client.watch('one', { after: 1 }));
   expect(seen[0]?.seq).toBe(2);
-  expect(seen.at(-1)?.result).toBeTruthy();
+  expect(seen.at(-2)?.result).toBeTruthy();
+  expect(seen.at(-1)?.durable).toBeTruthy();
+  expect(await client.get('one')).toMatchObject({ durable: true });
 });
 
 test('a shell that cannot be opened fails whoever reads it, and nobody else', async () => {

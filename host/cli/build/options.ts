@@ -17,6 +17,7 @@ export interface BuildFlags extends MachineFlags {
   secret?: string[];
   ssh?: string[];
   metadataFile?: string;
+  durable?: boolean;
   progress: ProgressMode;
   quiet?: boolean;
 }

@@ -5,6 +5,7 @@ import { BuildvisorError, hasErrno, isBuildvisorError } from '../../../common/er
 import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
 import { usageError } from '../exit.ts';
+import { awaitDurable } from './durable.ts';
 import { formatOutput } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
 
@@ -66,6 +67,7 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
+    if (flags.durable) await awaitDurable(machine, readFileSync(refFile, 'utf8').trim(), signal);
     return { digest: readDigest(metadataFile) };
   } catch (error) {
     if (!isBuildvisorError(error, 'BUILD_FAILED')) throw error;

@@ -9,6 +9,7 @@ import { decodeStatus } from '../../../common/status-decode.ts';
 import { connectApi } from '../../client/connect.ts';
 import type { BuildEvent, BuildSpec } from '../../client/types.ts';
 import { usageError } from '../exit.ts';
+import { requireDurable } from './durable.ts';
 import type { BuildFlags } from './options.ts';
 import type { OutputSpec } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
@@ -44,6 +45,7 @@ export async function buildTar({ machine, flags, files, display, signal }: Route
   const [output] = files.destinations;
   const client = connectApi(machine.apiSocket);
   let sink: Sink | undefined;
+  let digest: string | undefined;
   try {
     for await (const event of client.build(specOf(machine.scope, flags, output?.spec), process.stdin, { signal })) {
       if (event.event === 'status' && event.status) display.update(decodeStatus(event.status));
@@ -54,7 +56,12 @@ export async function buildTar({ machine, flags, files, display, signal }: Route
       }
       if (event.event === 'result') {
         await sink?.end();
-        return { digest: digestOf(event) };
+        digest = digestOf(event);
+        if (!flags.durable) return { digest };
+      }
+      if (event.durable && digest !== undefined) {
+        requireDurable(event.durable);
+        return { digest };
       }
     }
     throw new BuildvisorError('BUILD_INTERRUPTED', 'The build ended without a result', { retryable: true });

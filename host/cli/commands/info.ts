@@ -2,6 +2,7 @@ import type { Scope } from '../../../common/scope.ts';
 import { formatBytes, formatDuration } from '../../../common/units.ts';
 import type { Info } from '../../client/types.ts';
 import { find, list, type Machine } from '../../machine/machines.ts';
+import { stateText } from '../../machine/state-text.ts';
 import { usageError } from '../exit.ts';
 import { formatAge, formatFields, formatTable } from '../table.ts';
 import { terminalWidth } from './ls.ts';
@@ -37,7 +38,7 @@ export function infoLines(info: Info, machine: Machine): string[] {
   const { versions, state, worker } = info;
   const lines = formatFields([
     ['scope', info.scope],
-    ['state', [state?.phase.toLowerCase(), state?.detail].filter(Boolean).join(', ')],
+    ['state', [state?.phase.toLowerCase(), state ? stateText(state) : ''].filter(Boolean).join(', ')],
     ['builds running', String(state?.buildsRunning ?? 0)],
     [
       'versions',

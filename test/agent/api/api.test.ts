@@ -41,6 +41,9 @@ const facts: MachineFacts = {
   capabilities: [{ name: 'steps-network', available: false, reason: 'no bridge' }],
   bootPhases: [{ name: 'agent', atMs: 3 }],
   buildkitdRestarts: 0,
+  buildkitdLastFailure: undefined,
+  buildsMemoryBytes: 0,
+  pressure: undefined,
   buildsRunning: 0,
 };
 
@@ -75,7 +78,13 @@ beforeEach(async () => {
   api = createApi({
     machine: { state, facts: () => facts, shutdown: (reason) => stops.push(reason) },
     builds: () => ({ builds, state, rules: { scope: parseScope('acme/app/main'), entitlements: [] } }),
+    cache: () => {
+      throw state.notReady();
+    },
     shell: () => ({ enabled: false, idle }),
+    volumes: () => {
+      throw state.notReady();
+    },
     log,
   });
   // Half as in a guest, half as on a process platform.
@@ -318,7 +327,7 @@ describe('builds', () => {
     };
     const running = collect(client.build({ id: 'b1' }, stuck()));
     while (builds.running === 0) await sleep(5);
-    await builds.drain();
+    await builds.drain(20, 'test');
     const result = (await running).at(-1)?.result;
     expect(result?.error?.error).toMatchObject({ code: 'BUILD_INTERRUPTED', retryable: true });
     expect((await client.get('b1')).state).toBe('INTERRUPTED');

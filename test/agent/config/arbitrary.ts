@@ -76,6 +76,15 @@ export const document = fc.record({
       max: some(share),
       'min-free': some(share),
       keep: some(share),
+      watermarks: some(
+        fc.record({
+          soft: some(share),
+          hard: some(share),
+          'inodes-soft': some(word('50%', '85%')),
+          'inodes-hard': some(word('80%', '99.5%')),
+          reserve: some(share),
+        }),
+      ),
       rule: some(fc.array(rule, { maxLength: 4 })),
     }),
   ),

@@ -17,14 +17,22 @@ function refusal(toml: string, head = `${header}scope = "a/b"\n`): BuildvisorErr
   throw new Error(`was accepted: ${toml}`);
 }
 
+const watermarks = {
+  soft: { percent: 85 },
+  hard: { percent: 95 },
+  inodesSoft: 85,
+  inodesHard: 95,
+  reserve: { percent: 1 },
+};
+
 test('fills in every default', () => {
   expect(parseConfig(`${header}scope = "acme/app/main"\n`, 'boot.toml')).toEqual({
     scope: 'acme/app/main',
-    machine: { hostname: 'builder', idleTimeoutMs: 600_000, shell: false },
+    machine: { hostname: 'builder', idleTimeoutMs: 600_000, drainLimitMs: 10_000, shell: false },
     network: { mode: 'dhcp', dns: [] },
-    volumes: { cache: { mode: 'persistent' } },
-    buildkit: { entitlements: [], stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
-    gc: { preset: 'cache-mounts-last', rules: [] },
+    volumes: { cache: { mode: 'persistent', asideKeepMs: 72 * 3_600_000 } },
+    buildkit: { entitlements: [], hangLimitMs: 60_000, stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
+    gc: { preset: 'cache-mounts-last', rules: [], watermarks },
     limits: { contextBytes: 10e9 },
     registries: {},
     buildkitd: {},
@@ -36,6 +44,7 @@ test('reads every key', () => {
 [machine]
 hostname = "b1"
 idle-timeout = "never"
+drain-limit = "20s"
 shell = true
 [network]
 mode = "static"
@@ -44,10 +53,12 @@ gateway = "10.0.2.2"
 dns = ["10.0.2.3"]
 [volumes.cache]
 mode = "ephemeral"
+aside-keep = "1h"
 [buildkit]
 max-parallelism = 4
 entitlements = ["network.host"]
 platforms-cache-max-age = "504h"
+hang-limit = "30s"
 [buildkit.step-log]
 max = "1MiB"
 max-per-second = "200KiB"
@@ -72,13 +83,14 @@ maxEntries = 5
 `;
   expect(parseConfig(text, 'boot.toml')).toEqual({
     scope: 'acme/app/main',
-    machine: { hostname: 'b1', idleTimeoutMs: 0, shell: true },
+    machine: { hostname: 'b1', idleTimeoutMs: 0, drainLimitMs: 20_000, shell: true },
     network: { mode: 'static', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3'] },
-    volumes: { cache: { mode: 'ephemeral' } },
+    volumes: { cache: { mode: 'ephemeral', asideKeepMs: 3_600_000 } },
     buildkit: {
       maxParallelism: 4,
       entitlements: ['network.host'],
       platformsCacheMaxAgeMs: 504 * 3_600_000,
+      hangLimitMs: 30_000,
       stepLog: { maxBytes: 1024 ** 2, maxBytesPerSecond: 200 * 1024 },
     },
     gc: {
@@ -87,6 +99,7 @@ maxEntries = 5
       minFree: { bytes: 5e9 },
       keep: { bytes: 1_000_000 },
       rules: [{ filters: ['type==exec.cachemount'], all: true, ageMs: 30 * 86_400_000, keep: { percent: 10 } }],
+      watermarks,
     },
     limits: { contextBytes: 1024 ** 3 },
     registries: {
@@ -186,7 +199,6 @@ test.each([
   ['[limits]\ntime = "1h"', 'limits.time: is not supported by this version'],
   ['[limits]\noutput = "1GB"', 'limits.output: is not supported by this version'],
   ['[buildkit]\nmax-builds = 2', 'buildkit.max-builds: is not supported by this version'],
-  ['[gc.watermarks]\nsoft = "80%"', 'gc.watermarks: is not supported by this version'],
   // buildkit
   ['[buildkit]\nmax-parallelism = 0', 'expected a whole number from 1 to 1024'],
   ['[buildkit]\nmax-parallelism = 1.5', 'expected a whole number from 1 to 1024'],

@@ -1,0 +1,81 @@
+/** A small cache under builds that want more than it has. */
+import { execFileSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, describe, expect, test } from 'vitest';
+import { pollUntil } from '../../common/wait.ts';
+import { connectApi } from '../../host/client/connect.ts';
+import type { ApiClient } from '../../host/client/types.ts';
+import { guestPath } from '../fixtures/guest-path.ts';
+import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
+import { fromBusybox, makeContext } from './buildkitd.ts';
+
+const machines = new TestMachines({ driver: 'process', cacheBytes: 512 * 1024 ** 2, scratchBytes: 512 * 1024 ** 2 });
+afterAll(() => machines.close());
+
+/** A step that writes so many megabytes no other build has. */
+const writes = (megabytes: number): string =>
+  `${fromBusybox}ARG AT\nRUN --mount=type=cache,target=/c busybox ls /c; busybox head -c ${megabytes}000000 /dev/zero > /made; echo $AT > /c/$AT\n`;
+
+/** Takes all but 2 % of the cache's volume. */
+async function fill(api: ApiClient, file: string): Promise<void> {
+  const cache = (await api.info()).volumes.find(({ name }) => name === 'cache');
+  if (!cache) throw new Error('no cache volume');
+  execFileSync('fallocate', ['-l', String(Math.floor(cache.freeBytes - 0.02 * cache.sizeBytes)), file]);
+}
+
+describe('watermarks', () => {
+  test('layers go while builds run, cache mounts stay, and no build fails', async () => {
+    const machine = await machines.up(machines.scope('pressure/layers'));
+    const api = connectApi(machine.apiSocket);
+    const context = await makeContext(machines.dir, writes(150));
+    for (let build = 0; build < 8; build++) {
+      const { statuses } = await buildOn(machine, { context, buildArgs: { AT: `${build}` } });
+      for (let earlier = 0; earlier < build; earlier++)
+        expect(logOf(statuses)).toMatch(new RegExp(`^${earlier}$`, 'm'));
+    }
+    const info = await api.info();
+    expect(info.pressure).toMatchObject({ softBytes: Math.round((info.volumes[1]?.sizeBytes ?? 0) * 0.85) });
+    expect(info.pressure?.reserveBytes).toBeGreaterThan(4_000_000);
+    api.close();
+  });
+
+  test('above the hard mark a build waits, visibly, and passes when there is room', async () => {
+    const machine = await machines.up(machines.scope('pressure/wait'), {
+      configText: '[gc]\npreset = "off"\n',
+    });
+    const api = connectApi(machine.apiSocket);
+    const context = await makeContext(machines.dir, `${fromBusybox}ARG AT\nRUN echo $AT > /made; busybox sleep 3\n`);
+    const running = buildOn(machine, { context, buildArgs: { AT: 'first' } });
+    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the build to run' }, async () =>
+      (await api.info()).state?.buildsRunning ? true : undefined,
+    );
+    await sleep(1000);
+    const ballast = guestPath(machine, 'cache/ballast');
+    await fill(api, ballast);
+    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+      (await api.info()).pressure?.level === 'hard' ? true : undefined,
+    );
+    const waiting = buildOn(machine, { context, buildArgs: { AT: 'second' } });
+    const told = await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'a build to wait' }, async () => {
+      const { state } = await api.info();
+      return state?.buildsWaiting ? state : undefined;
+    });
+    expect(told).toMatchObject({ phase: 'READY', buildsWaiting: 1 });
+    expect(told.waitingFor).toMatch(/full to 9\d %/);
+    execFileSync('rm', [ballast]);
+    await running;
+    expect((await waiting).counts.run).toBe(2);
+    expect((await api.info()).state?.buildsWaiting).toBe(0);
+
+    await fill(api, ballast);
+    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+      (await api.info()).pressure?.level === 'hard' ? true : undefined,
+    );
+    await expect(buildOn(machine, { context, buildArgs: { AT: 'third' } })).rejects.toThrow(
+      /nothing in it may be removed/,
+    );
+    execFileSync('rm', [ballast]);
+    await buildOn(machine, { context, buildArgs: { AT: 'fourth' } });
+    api.close();
+  });
+});
