@@ -1,4 +1,4 @@
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, release } from 'node:os';
 import type { BuildvisorError } from '../../common/errors.ts';
 import type { InfoRequest__Output } from '../../common/generated/types/buildvisor/v1/InfoRequest.ts';
 import type { InfoResponse } from '../../common/generated/types/buildvisor/v1/InfoResponse.ts';
@@ -86,7 +86,7 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     gcPolicies: facts.gcPolicies,
     capabilities: facts.capabilities,
     bootPhases: facts.bootPhases,
-    memoryBytes: totalmem(),
+    ...(await describeMemory()),
     cpus: cpus().length,
     idleTimeoutMs: facts.idleTimeoutMs,
     pressure: facts.pressure ?? null,
@@ -94,6 +94,13 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     buildkitdLastFailure: facts.buildkitdLastFailure === undefined ? null : toWireError(facts.buildkitdLastFailure),
     buildsMemoryBytes: facts.buildsMemoryBytes,
   };
+}
+
+/** The library is loaded when somebody asks: a boot does not need it. */
+async function describeMemory(): Promise<Pick<InfoResponse, 'memoryBytes' | 'memoryAvailableBytes'>> {
+  const { mem } = await import('systeminformation');
+  const { total, available } = await mem();
+  return { memoryBytes: total, memoryAvailableBytes: available };
 }
 
 async function describeVolume(volume: Volume): Promise<WireVolume> {

@@ -46,7 +46,7 @@ export function infoLines(info: Info, machine: Machine): string[] {
     ],
     [
       'machine',
-      `${info.cpus} CPUs, ${formatBytes(info.memoryBytes)}, ${machine.state.description || machine.state.driver}`,
+      `${info.cpus} CPUs, ${formatBytes(info.memoryBytes)} (${formatBytes(info.memoryAvailableBytes)} available), ${machine.state.description || machine.state.driver}`,
     ],
     ['idle timeout', info.idleTimeoutMs > 0 ? formatAge(info.idleTimeoutMs) : 'never'],
     ['platforms', worker?.platforms.join(' ') || undefined],
