@@ -12,6 +12,11 @@ const maxMeta = 1024 ** 2;
 /**
  * The entries of a plain tar (POSIX ustar and pax, GNU, V7), in order, holding one chunk at a time. The whole stream is
  * read, its padding too.
+ *
+ * Not node-tar's `Parser` (7.5.23): its pax.js splits headers at line feeds and skips in silence, `strict` or not, lines
+ * that are no whole record. A name with a line feed is lost; a line of it such as `12 size=512` is obeyed as a record and
+ * swallows the entry behind; malformed records pass, and names are cut at a NUL. parse.js decodes a header chunk by chunk,
+ * which breaks letters at a chunk's border. Its `meta` event, such text without its kind, is enough to refuse, not to read.
  * @throws BuildvisorError `CONTEXT_INVALID` when it is no tar, is damaged or ends before its end mark
  */
 export async function* readTar(stream: AsyncIterable<Buffer>): AsyncGenerator<TarEntry> {

@@ -23,11 +23,22 @@ export async function judgeFailure(
   if (facts.signal !== undefined) return new BuildvisorError('COMMAND_FAILED', message, { cause: failure, facts });
   const ref = readRef(refFile);
   if (ref === undefined) return usageError(message);
-  const recorded = (await askForRecord(machine, ref, signal))?.result?.error?.error;
-  return recorded && recorded.code !== 'BUILD_FAILED' ? fromWireError(recorded, failure) : failure;
+  try {
+    const recorded = (await askForRecord(machine, ref, signal))?.result?.error?.error;
+    return recorded && recorded.code !== 'BUILD_FAILED' ? fromWireError(recorded, failure) : failure;
+  } catch (error) {
+    if (!isBuildvisorError(error, 'BUILD_UNKNOWN')) throw error;
+    // Its arguments were right and it never came to BuildKit: the connection failed.
+    return new BuildvisorError('BUILD_INTERRUPTED', message, {
+      cause: failure,
+      facts,
+      hint: 'Build again.',
+      retryable: true,
+    });
+  }
 }
 
-/** The guest's record of a build that has ended; undefined when there is none, as the VM is gone or BuildKit never had the build. */
+/** The guest's record of a build that has ended; undefined when the VM is gone. */
 async function askForRecord(machine: Machine, ref: string, signal: AbortSignal): Promise<BuildRecord | undefined> {
   const client = connectApi(machine.apiSocket);
   try {
@@ -45,7 +56,7 @@ async function askForRecord(machine: Machine, ref: string, signal: AbortSignal):
       },
     );
   } catch (error) {
-    if (isBuildvisorError(error, 'BUILD_UNKNOWN', 'VM_NOT_RUNNING')) return undefined;
+    if (isBuildvisorError(error, 'VM_NOT_RUNNING')) return undefined;
     throw error;
   } finally {
     client.close();
