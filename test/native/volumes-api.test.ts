@@ -1,3 +1,6 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { main } from '../../host/cli/main.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -42,5 +45,30 @@ test('the volumes of a machine are trimmed, frozen and thawed by its API', async
     expect((await client.info()).volumes.find(({ name }) => name === 'cache')).toMatchObject({ wasUnclean: false });
   } finally {
     client.close();
+  }
+});
+
+test('a root that buildkitd cannot open is set aside, told of in Info, and the machine is up with an empty one', async () => {
+  const scope = machines.scope('a/unusable');
+  await machines.up(scope);
+  await down(scope);
+  const mountpoint = join(machines.dir, 'mnt');
+  mkdirSync(mountpoint);
+  execFileSync('mount', ['-o', 'loop', join(machines.dirOf(scope), 'cache.img'), mountpoint]);
+  try {
+    const database = join(mountpoint, 'root/runc-overlayfs/containerdmeta.db');
+    execFileSync('sh', ['-c', 'rm -f "$0" && mkdir "$0"', database]);
+  } finally {
+    execFileSync('umount', [mountpoint]);
+  }
+  const machine = await machines.up(scope);
+  const api = connectApi(machine.apiSocket);
+  try {
+    const cache = (await api.info()).volumes.find(({ name }) => name === 'cache');
+    expect(cache?.asides).toMatchObject([
+      { number: 1, reason: expect.stringMatching(/^buildkitd could not use it: /), sweeping: false },
+    ]);
+  } finally {
+    api.close();
   }
 });
