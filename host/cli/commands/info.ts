@@ -55,6 +55,7 @@ export function infoLines(info: Info, machine: Machine): string[] {
     ['platforms', worker?.platforms.join(' ') || undefined],
     ['buildkitd restarts', info.buildkitdRestarts > 0 ? String(info.buildkitdRestarts) : undefined],
     ['after an unclean stop', info.repair ? repairText(info.repair) : undefined],
+    ...asideFields(info),
     ['buildkit socket', machine.buildkitSocket],
     ['api socket', machine.apiSocket],
     ['console', machine.consoleLog],
@@ -88,6 +89,15 @@ function repairText({ removed, sourcesPruned, recordsPruned, setAside }: NonNull
     sourcesPruned > 0 ? `${sourcesPruned} contexts to be sent again` : '',
   ];
   return done.filter(Boolean).join('; ');
+}
+
+/** BuildKit roots that were set aside. */
+function asideFields({ volumes }: Info): [string, string][] {
+  const asides = volumes.flatMap((volume) => volume.asides);
+  return asides.map(({ number, reason, sweeping }) => [
+    `set aside, ${number}`,
+    sweeping ? `${reason} (being deleted)` : reason,
+  ]);
 }
 
 const volumeColumns = [
