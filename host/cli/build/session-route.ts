@@ -6,6 +6,7 @@ import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
 import { usageError } from '../exit.ts';
 import { awaitDurable } from './durable.ts';
+import { knownCause } from './known-cause.ts';
 import { formatOutput } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
 
@@ -38,8 +39,9 @@ export async function buildSession({
   signal,
 }: RouteJob): Promise<RouteResult> {
   const outputs = files.destinations;
-  const folder = outputs.length > 0 || flags.durable ? mkdtempSync(join(tmpdir(), 'buildvisor-')) : undefined;
-  const metadata = folder === undefined ? flags.metadataFile : (flags.metadataFile ?? join(folder, 'metadata.json'));
+  const folder = mkdtempSync(join(tmpdir(), 'buildvisor-'));
+  const refFile = join(folder, 'ref');
+  const metadata = outputs.length > 0 ? (flags.metadataFile ?? join(folder, 'metadata.json')) : flags.metadataFile;
   try {
     const statuses = buildDirectory(
       {
@@ -56,7 +58,7 @@ export async function buildSession({
         secrets: flags.secret,
         ssh: flags.ssh,
         metadataFile: metadata,
-        refFile: flags.durable && folder !== undefined ? join(folder, 'ref') : undefined,
+        refFile,
       },
       {
         buildkitSocket: machine.buildkitSocket,
@@ -66,13 +68,13 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
-    if (flags.durable && folder !== undefined)
-      await awaitDurable(machine, readFileSync(join(folder, 'ref'), 'utf8').trim(), signal);
+    if (flags.durable) await awaitDurable(machine, readFileSync(refFile, 'utf8').trim(), signal);
     return { digest: metadata === undefined ? '' : readDigest(metadata) };
   } catch (error) {
-    throw isBuildvisorError(error, 'BUILD_FAILED') ? splitFailure(error) : error;
+    if (!isBuildvisorError(error, 'BUILD_FAILED')) throw error;
+    throw (await knownCause(machine.apiSocket, refFile, signal)) ?? splitFailure(error);
   } finally {
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
