@@ -159,8 +159,9 @@ async function takeDown(failure: BuildvisorError | undefined): Promise<never> {
   };
   const settled = rising.catch(() => undefined);
   await step('boot', () => withLimit({ limitMs: riseEndLimitMs, what: 'the boot to end' }, () => settled));
-  await step('builds', () => drainBuilds(reason));
+  // Builds that write to a frozen volume could not end.
   await step('freeze', async () => void parts.freezer.thaw());
+  await step('builds', () => drainBuilds(reason));
   await step('buildkitd', () => parts.buildkitd?.stop());
   await step('sweeper', () => parts.sweeper?.stop());
   parts.network?.close();

@@ -8,6 +8,7 @@ import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Cache } from './cache/cache.ts';
 import { Control } from './cache/control.ts';
+import { LastUse } from './cache/last-use.ts';
 import { openPressure } from './cache/open-pressure.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
@@ -46,6 +47,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
   let builds: Builds | undefined;
   let gate: Gate | undefined;
   const control = new Control(buildkitdSocket(platform.runDir));
+  const lastUse = new LastUse(control, () => gate?.solving ?? 0, log);
   const idle = new Idle(parts.config?.machine.idleTimeoutMs ?? 0, () => stop('idle'));
   const api = createApi({
     machine: { state, facts: () => parts.facts(builds?.running ?? 0), shutdown: stop },
@@ -89,7 +91,10 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         log,
         makeDurable: () => durability.sync(),
         onPassed,
-        onChange: () => state.touch(),
+        onChange() {
+          state.touch();
+          lastUse.due();
+        },
       });
       const upstream = buildkitdSocket(platform.runDir);
       const pressure = await openPressure({
@@ -115,6 +120,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
       gate?.drain(`The machine is stopping (${reason}) and takes no more builds`);
       await parts.pressure?.stop();
       await builds?.drain(limitMs, reason);
+      await lastUse.close();
       await gate?.close();
     },
     async close() {

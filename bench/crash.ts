@@ -28,6 +28,7 @@ if (kills > 0)
   results.kills = await series('kill', {
     ...{ images: kills, perLife: 1, seed: seed + 1, durability: true },
     machine: { driver: 'qemu' },
+    between: { least: 2_000, most: 40_000 },
   });
 if (bare > 0) results.withoutDurability = await series('bare', { images: bare, perLife: 25, seed, durability: false });
 process.stdout.write(`${JSON.stringify({ bench: 'crash', seed, ...results })}\n`);

@@ -5,8 +5,9 @@
  *     npm run bench -- pressure [ROUNDS of a full disk, default 100]
  */
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connectApi } from '../host/client/connect.ts';
 import type { ApiClient } from '../host/client/types.ts';
 import type { Machine } from '../host/machine/machines.ts';
@@ -63,10 +64,14 @@ RUN busybox dd if=/dev/zero of=/made bs=1M count=50; echo $AT > /at
   for (let round = 0; round < rounds; round++) {
     // It may fail: there is no room for it.
     const during = buildOn(machine, { context, buildArgs: { AT: `during ${round}` } }).catch(() => undefined);
-    execFileSync('sh', ['-c', `cat /dev/zero > ${ballast} 2>/dev/null || true`]);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    execFileSync('sh', ['-c', `cat /dev/zero >> ${ballast} 2>/dev/null || true`]);
-    await Promise.race([during, new Promise((resolve) => setTimeout(resolve, 3000))]);
+    const { bavail, bsize } = statfsSync(cache);
+    execFileSync('fallocate', ['-l', String(Math.max(1, (bavail - 1) * bsize - 60e6)), ballast]);
+    // The rest meets what the build writes, and again what the agent then gives free.
+    for (let time = 0; time < 3; time++) {
+      execFileSync('sh', ['-c', `cat /dev/zero >> ${ballast} 2>/dev/null || true`]);
+      await sleep(100);
+    }
+    await Promise.race([during, sleep(2000)]);
     rmSync(ballast);
     await during;
     try {

@@ -53,8 +53,10 @@ async function freeInodes({ control, marks, look, signal }: Relief, policy: GcPo
     const records = await control.diskUsage(signal);
     const total = records.reduce((sum, { sizeBytes, shared }) => sum + (shared ? 0 : sizeBytes), 0);
     const part = Math.min(1, ((used - most) / used) * 2 ** round);
-    const maxUsedBytes = Math.max(1, policy.reservedBytes, Math.floor(total * (1 - part)));
-    const gone = await count(control.prune({ ...policy, maxUsedBytes, minFreeBytes: 0 }, signal));
+    const maxUsedBytes = Math.max(1, Math.floor(total * (1 - part)));
+    // What is to be kept is counted in bytes; a million empty files are next to none.
+    const order = { ...policy, maxUsedBytes, minFreeBytes: 0, reservedBytes: 0 };
+    const gone = await count(control.prune(order, signal));
     if (gone === 0 && part === 1) break;
     taken += gone;
   }

@@ -31,6 +31,7 @@ export async function check(
     onProgress,
   }: { force?: boolean; signal?: AbortSignal | undefined; onProgress?: OnProgress | undefined } = {},
 ): Promise<CheckResult> {
+  if (superblock.flaw !== undefined) throw flawed(drive, superblock.flaw);
   if (superblock.sizeBytes > drive.sizeBytes) throw truncated(drive, superblock);
   if (superblock.clean && !force) return { ran: false, corrected: false };
   const known = exitBits.corrected | exitBits.rebootNeeded | exitBits.uncorrected;
@@ -57,6 +58,13 @@ export function percentOf(line: string): number {
   const [from, to] = [passEnds[pass - 1], passEnds[pass]];
   if (from === undefined || to === undefined) return 0;
   return Math.round(from + (to - from) * (of > 0 ? Math.min(1, done / of) : 0));
+}
+
+function flawed(drive: Drive, flaw: string): BuildvisorError {
+  return new BuildvisorError('VOLUME_DAMAGED', `The superblock of ${drive.name} cannot be trusted: ${flaw}`, {
+    facts: { drive: drive.name, device: drive.device, flaw },
+    hint: `Run "e2fsck ${drive.device}" on it by hand, or delete it and start with a blank one.`,
+  });
 }
 
 function truncated(drive: Drive, superblock: Superblock): BuildvisorError {

@@ -1,4 +1,5 @@
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import type { Scope } from '../../common/scope.ts';
@@ -12,6 +13,10 @@ import type { Scope } from '../../common/scope.ts';
 const names = { scope: 'scope', stamp: 'stamp', dirty: 'dirty', root: 'root' } as const;
 /** Number of this layout. A volume with a higher one comes from a later buildvisor and is refused. */
 const layout = 1;
+/** No mark is longer, in bytes. */
+const maxMarkBytes = 4096;
+/** Folders beside `root` that a volume may have: `journaled` and `aside`. */
+const folders = [names.root, 'journaled', 'aside'];
 
 /** BuildKit's root directory on a volume. */
 export function rootOf(mountpoint: string): string {
@@ -123,29 +128,52 @@ export async function clearDirty(mountpoint: string): Promise<void> {
 }
 
 async function exists(path: string): Promise<boolean> {
-  try {
-    await using _ = await open(path, 'r');
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    throw error;
-  }
+  return (await lstat(path).catch(ignoreMissing)) !== undefined;
 }
 
 async function readMark(mountpoint: string, name: string): Promise<string | undefined> {
+  const path = join(mountpoint, name);
   try {
-    return await readFile(join(mountpoint, name), 'utf8');
+    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = await file.stat();
+    if (!stat.isFile() || stat.size > maxMarkBytes) throw strange(path, 'no mark of ours');
+    return await file.readFile('utf8');
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
-    throw error;
+    throw hasErrno(error, 'ELOOP', 'ENXIO', 'EISDIR') ? strange(path, 'no mark of ours', error) : error;
   }
+}
+
+/**
+ * Makes sure that what lies at the top of a volume are folders where we expect folders: a link would lead us out of it.
+ * @throws BuildvisorError `VOLUME_DAMAGED`
+ */
+export async function requireFolders(mountpoint: string): Promise<void> {
+  for (const path of folders.map((name) => join(mountpoint, name))) {
+    const found = await lstat(path).catch(ignoreMissing);
+    if (found !== undefined && !found.isDirectory()) throw strange(path, 'no folder');
+  }
+}
+
+function strange(path: string, what: string, cause?: unknown): BuildvisorError {
+  return new BuildvisorError('VOLUME_DAMAGED', `${path} on the volume is ${what}`, {
+    facts: { path },
+    hint: 'Nobody but buildvisor writes there. Delete the volume and start with a blank one.',
+    cause,
+  });
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (hasErrno(error, 'ENOENT')) return undefined;
+  throw error;
 }
 
 /** A mark is there whole or not at all, also after a power cut: written, synced, renamed, its folder synced. */
 export async function writeMark(mountpoint: string, name: string, text: string): Promise<void> {
   const path = join(mountpoint, name);
   {
-    await using file = await open(`${path}.new`, 'w', 0o644);
+    await rm(`${path}.new`, { recursive: true, force: true });
+    await using file = await open(`${path}.new`, 'wx', 0o644);
     await file.writeFile(text);
     await file.sync();
   }

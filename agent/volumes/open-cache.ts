@@ -8,7 +8,15 @@ import { check } from './check.ts';
 import type { Drive } from './drive.ts';
 import { format } from './format.ts';
 import { canGrowMounted, grow, hasRoomToGrow } from './grow.ts';
-import { markDirty, markUnclean, scopeMismatch, settleScope, settleStamp, wasMarkedUnclean } from './marks.ts';
+import {
+  markDirty,
+  markUnclean,
+  requireFolders,
+  scopeMismatch,
+  settleScope,
+  settleStamp,
+  wasMarkedUnclean,
+} from './marks.ts';
 import { findAdoptable, mountDrive } from './mount-drive.ts';
 import { prepareBareRoot, prepareRoot } from './prepare-root.ts';
 import { type Content, foreignError, isZero, probe } from './probe.ts';
@@ -123,6 +131,7 @@ async function settle(
 ): Promise<Volume> {
   const mountpoint = platform.cacheMount;
   const prepare = platform.durability === 'off' ? prepareBareRoot : prepareRoot;
+  await requireFolders(mountpoint);
   await settleScope(mountpoint, scope);
   const lastBuildkit = await settleStamp(mountpoint, buildkitVersion);
   const { root, unjournaled } = await prepare(mountpoint);

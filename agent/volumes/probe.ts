@@ -57,11 +57,32 @@ async function look(file: FileHandle, drive: Drive, signal: AbortSignal): Promis
   const nobodyElse = superblock ? superblock.label === drive.name : name === undefined;
   if (nobodyElse && (await holdsUnfinishedMark(file, drive.sizeBytes))) return { kind: 'unfinished' };
   if (name !== undefined) return { kind: 'foreign', what: name };
-  if (label?.fresh) return { kind: 'fresh', label };
+  if (label?.fresh) return (await isFresh(file, head, drive.sizeBytes)) ? { kind: 'fresh', label } : labelledData;
   if (label) return { kind: 'foreign', what: 'a buildvisor volume whose superblock is gone' };
   const data = await findData(file, drive.sizeBytes, signal);
   if (data === undefined) return { kind: 'blank' };
   return { kind: 'foreign', what: `data of an unknown kind, such as at byte ${data}` };
+}
+
+const labelledData: Content = { kind: 'foreign', what: 'data, for all that its label says "fresh"' };
+/** Looks over a device with a fresh label: even samples, and the bytes of each. */
+const samples = 16;
+const sampleBytes = 4096;
+
+/** A label that orders the format is believed only where what can be seen at a glance is zero but for it. */
+async function isFresh(file: FileHandle, head: Buffer, sizeBytes: number): Promise<boolean> {
+  const zeros = Buffer.alloc(headBytes);
+  const around = [head.subarray(0, labelOffset), head.subarray(labelOffset + labelSize)];
+  if (!around.every((part) => part.equals(zeros.subarray(0, part.length)))) return false;
+  const last = Math.floor(sizeBytes / sampleBytes) - 1;
+  for (let i = 1; i <= samples; i++) {
+    const buffer = Buffer.alloc(sampleBytes);
+    const offset = Math.floor((last * i) / samples) * sampleBytes;
+    if (offset < headBytes) continue;
+    await file.read(buffer, 0, sampleBytes, offset);
+    if (!buffer.equals(zeros.subarray(0, sampleBytes))) return false;
+  }
+  return true;
 }
 
 function nameExt({ label }: Superblock): string {

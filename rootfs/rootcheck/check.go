@@ -29,7 +29,6 @@ func check(root string, repair bool) (Report, error) {
 			report.Removed = append(report.Removed, database.Path)
 		}
 	}
-	report.Broken = append(report.Broken, missing(databases)...)
 	if len(report.Broken) > 0 {
 		report.Removed = []string{}
 		return report, nil
@@ -39,6 +38,8 @@ func check(root string, repair bool) (Report, error) {
 	}
 	if len(report.Dangling) > maxDangling {
 		report.Broken = append(report.Broken, fmt.Sprintf("the files of %d records are missing", len(report.Dangling)))
+	}
+	if len(report.Broken) > 0 {
 		report.Dangling, report.Removed = []string{}, []string{}
 	}
 	if repair {
@@ -52,24 +53,6 @@ func check(root string, repair bool) (Report, error) {
 	return report, nil
 }
 
-// missing names the essential databases that are not there beside others that are. BuildKit makes the cache records' own
-// last (cmd/buildkitd, worker/runc): where that one is there, all are.
-func missing(databases []Database) []string {
-	there := func(path string) bool {
-		return slices.ContainsFunc(databases, func(d Database) bool { return d.Path == path && d.State != "empty" })
-	}
-	var found []string
-	if !there("runc-overlayfs/metadata_v2.db") {
-		return nil
-	}
-	for _, path := range essential {
-		if !there(path) {
-			found = append(found, path+" is missing")
-		}
-	}
-	return found
-}
-
 // checkRecords compares what the databases name with what is there.
 func checkRecords(root string, report *Report) error {
 	overlay := filepath.Join(root, "runc-overlayfs")
@@ -80,6 +63,18 @@ func checkRecords(root string, report *Report) error {
 	meta, err := readMetadata(filepath.Join(overlay, "containerdmeta.db"))
 	if err != nil {
 		return err
+	}
+	records, err := countRecords(filepath.Join(overlay, "metadata_v2.db"))
+	if err != nil {
+		return err
+	}
+	// BuildKit makes its databases one by one when it first needs them, so that one may be missing beside another; but not
+	// beside one that relies on it.
+	if len(snapshots) == 0 && len(meta.snapshots) > 0 {
+		report.Broken = append(report.Broken, "snapshots/metadata.db names none of the snapshots there are records of")
+	}
+	if len(meta.snapshots)+len(meta.blobs) == 0 && records > 0 && len(snapshots) > 0 {
+		report.Broken = append(report.Broken, "containerdmeta.db names nothing of what there are records of")
 	}
 	dangling := map[string]bool{}
 	lost := map[string]bool{}
@@ -113,11 +108,11 @@ func checkRecords(root string, report *Report) error {
 			torn = append(torn, digest)
 		}
 	}
-	records, err := recordsWith(filepath.Join(overlay, "metadata_v2.db"), torn)
+	named, err := recordsWith(filepath.Join(overlay, "metadata_v2.db"), torn)
 	if err != nil {
 		return err
 	}
-	for _, id := range records {
+	for _, id := range named {
 		dangling[id] = true
 	}
 	report.Dangling = slices.AppendSeq(report.Dangling, maps.Keys(dangling))

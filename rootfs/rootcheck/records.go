@@ -91,6 +91,17 @@ func recordsWith(path string, digests []string) ([]string, error) {
 	return ids, err
 }
 
+func countRecords(path string) (int, error) {
+	count := 0
+	err := view(path, func(tx *bolt.Tx) error {
+		return eachBucket(tx.Bucket([]byte("_main")), func([]byte, *bolt.Bucket) error {
+			count++
+			return nil
+		})
+	})
+	return count, err
+}
+
 func blobIsWhole(root, digest string, size int64) (bool, error) {
 	algorithm, hex, _ := strings.Cut(digest, ":")
 	info, err := os.Stat(filepath.Join(root, "runc-overlayfs/content/blobs", algorithm, hex))

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { type BuildvisorError, hasErrno, toBuildvisorError } from '../../common/errors.ts';
 import { fromWireError } from '../../common/grpc-errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -87,13 +87,20 @@ async function kill(victim: Victim, root: number, building: Promise<unknown>): P
   });
   while (!over) {
     const found = findVictim(victim, descendantsOf(root));
-    if (found) {
-      process.kill(found.pid, 'SIGKILL');
-      return true;
-    }
+    if (found && killNow(found.pid)) return true;
     await sleep(10);
   }
   return false;
+}
+
+/** @returns false when it had gone by itself just before */
+function killNow(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (hasErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
 }
 
 /** @throws BuildvisorError the build's own, or the call's */

@@ -31,7 +31,7 @@ export function findVictim(victim: Victim, processes: readonly MachineProcess[])
   return processes.find(({ name, command, state }) => {
     if (state === 'Z') return false;
     if (victim === 'agent') return /\/agent\.js$/.test(command);
-    if (victim === 'step') return command.startsWith('/bin/busybox ');
+    if (victim === 'step') return /^(\/bin\/)?busybox /.test(command);
     return name === victim;
   });
 }

@@ -8,6 +8,7 @@ import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import { find } from '../../host/machine/machines.ts';
+import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
 import { TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
@@ -73,6 +74,22 @@ describe('build', () => {
     expect(first.stderr).toMatch(/note: the result is only in the cache of cli\/test;/);
     const second = await build('--target', 'good');
     expect(second.stderr).toMatch(/RUN echo .*\n#\d+ CACHED$/m);
+  });
+
+  test('tells why a buildkitd that went away did, and that one may try again', async () => {
+    const building = build('--target', 'slow', '--build-arg', 'AT=killed');
+    const machine = find(parseScope(scope));
+    const root = machine?.state.monitor.pid ?? 0;
+    const found = (victim: 'step' | 'buildkitd') => findVictim(victim, descendantsOf(root))?.pid;
+    await Promise.race([
+      building.then(({ stderr }) => Promise.reject(new Error(stderr))),
+      pollUntil({ limitMs: 45_000, everyMs: 50, what: 'the step' }, () => found('step')),
+    ]);
+    process.kill(found('buildkitd') ?? 0, 'SIGKILL');
+    const { exitCode, stderr } = await building;
+    expect(exitCode).toBe(3);
+    expect(stderr).toContain('BuildKit went away in the middle of the build: buildkitd was killed by SIGKILL');
+    expect(await build('--target', 'good')).toMatchObject({ exitCode: 0 });
   });
 
   test('waits until it is durable when asked to, by both routes', async () => {

@@ -25,7 +25,9 @@ export async function judgeFailure(
   if (ref === undefined) return usageError(message);
   try {
     const recorded = (await askForRecord(machine, ref, signal))?.result?.error?.error;
-    return recorded && recorded.code !== 'BUILD_FAILED' ? fromWireError(recorded, failure) : failure;
+    // A step that failed is told best by buildctl, unless the guest knows why: memory, say.
+    const told = recorded && (recorded.code !== 'BUILD_FAILED' || recorded.facts?.why !== undefined);
+    return told ? fromWireError(recorded, failure) : failure;
   } catch (error) {
     if (!isBuildvisorError(error, 'BUILD_UNKNOWN')) throw error;
     // Its arguments were right and it never came to BuildKit: the connection failed.

@@ -51,6 +51,8 @@ export function infoLines(info: Info, machine: Machine): string[] {
     ['idle timeout', info.idleTimeoutMs > 0 ? formatAge(info.idleTimeoutMs) : 'never'],
     ['platforms', worker?.platforms.join(' ') || undefined],
     ['buildkitd restarts', info.buildkitdRestarts > 0 ? String(info.buildkitdRestarts) : undefined],
+    ['after an unclean stop', info.repair ? repairText(info.repair) : undefined],
+    ...asideFields(info),
     ['buildkit socket', machine.buildkitSocket],
     ['api socket', machine.apiSocket],
     ['console', machine.consoleLog],
@@ -73,6 +75,26 @@ export function infoLines(info: Info, machine: Machine): string[] {
     formatFields(info.capabilities.map(({ name, available, reason }) => [name, available ? 'yes' : `no: ${reason}`])),
   );
   return lines;
+}
+
+/** What an unclean stop cost. */
+function repairText({ removed, sourcesPruned, recordsPruned, setAside }: NonNullable<Info['repair']>): string {
+  if (setAside !== '') return `the whole cache was set aside: ${setAside}`;
+  const done = [
+    removed.length > 0 ? `removed ${removed.map((path) => path.split('/').at(-1)).join(', ')}` : '',
+    recordsPruned > 0 ? `${recordsPruned} cache records lost` : 'nothing lost',
+    sourcesPruned > 0 ? `${sourcesPruned} contexts to be sent again` : '',
+  ];
+  return done.filter(Boolean).join('; ');
+}
+
+/** BuildKit roots that were set aside. */
+function asideFields({ volumes }: Info): [string, string][] {
+  const asides = volumes.flatMap((volume) => volume.asides);
+  return asides.map(({ number, reason, sweeping }) => [
+    `set aside, ${number}`,
+    sweeping ? `${reason} (being deleted)` : reason,
+  ]);
 }
 
 const volumeColumns = [

@@ -1,0 +1,37 @@
+/** A project whose targets stand on a toolchain in a cache mount, on a volume that its layers overflow. */
+import { afterAll, expect, test } from 'vitest';
+import { connectApi } from '../../host/client/connect.ts';
+import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
+import { fromBusybox, makeContext } from './buildkitd.ts';
+
+const machines = new TestMachines({ driver: 'process', cacheBytes: 2 * 1024 ** 3, scratchBytes: 512 * 1024 ** 2 });
+afterAll(() => machines.close());
+
+const builds = 50;
+/** Every target stands on `toolchain`, which stays cached, so that only `check` touches the mount again. */
+const tree = `${fromBusybox}
+FROM base AS toolchain
+RUN --mount=type=cache,id=toolchain,target=/t busybox head -c 30000000 /dev/zero > /t/gcc; echo installed > /installed
+FROM toolchain AS app
+ARG AT
+RUN busybox head -c 60000000 /dev/zero > /made; echo $AT > /at
+FROM toolchain AS check
+RUN --mount=type=cache,id=toolchain,target=/t test -s /t/gcc && echo "toolchain is there" || echo "toolchain is gone"
+`;
+
+/** Builds the tree; tells whether the toolchain outlived it, and whether layers were removed at all. */
+async function build(preset: string): Promise<{ toolchain: string; layersGone: boolean }> {
+  const machine = await machines.up(machines.scope(`bake/${preset}`), { configText: `[gc]\npreset = "${preset}"\n` });
+  const context = await makeContext(machines.dir, tree);
+  for (let at = 0; at < builds; at++) await buildOn(machine, { context, target: 'app', buildArgs: { AT: `${at}` } });
+  const api = connectApi(machine.apiSocket);
+  const { totalBytes } = await api.diskUsage({ kinds: ['layers'] });
+  api.close();
+  const { statuses } = await buildOn(machine, { context, target: 'check' });
+  const toolchain = /toolchain is \w+/.exec(logOf(statuses))?.[0] ?? '';
+  return { toolchain, layersGone: totalBytes < (builds - 5) * 60e6 };
+}
+
+test('with our default the toolchain is there after 50 builds', async () => {
+  expect(await build('cache-mounts-last')).toEqual({ toolchain: 'toolchain is there', layersGone: true });
+}, 300_000);
