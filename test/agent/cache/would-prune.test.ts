@@ -47,8 +47,8 @@ test('by age: what was used within it stays, what was never used goes', () => {
 
 test('down to a size, the least used first', () => {
   const records = [
-    record('often', { usageCount: 9, lastUsedAtMs: nowMs - 2 }),
-    record('late', { usageCount: 2, lastUsedAtMs: nowMs - 1 }),
+    record('often', { usageCount: 9, lastUsedAtMs: nowMs - 1 }),
+    record('late', { usageCount: 2, lastUsedAtMs: nowMs - 2 }),
     record('rare', { usageCount: 1, lastUsedAtMs: nowMs - 3 }),
   ];
   expect(idsOf(wouldPrune(records, { ...all, maxUsedBytes: 250 }))).toEqual(['rare']);
