@@ -53,6 +53,7 @@ test('down to a size, the least used first', () => {
   ];
   expect(idsOf(wouldPrune(records, { ...all, maxUsedBytes: 250 }))).toEqual(['rare']);
   expect(idsOf(wouldPrune(records, { ...all, minFreeBytes: 1150 }))).toEqual(['rare', 'late']);
-  expect(wouldPrune(records, { ...all, minFreeBytes: 500 })).toEqual([]);
+  // buildkitd goes on until it is below what may be kept, so one goes although there is room (pruneOnce).
+  expect(idsOf(wouldPrune(records, { ...all, minFreeBytes: 500 }))).toEqual(['rare']);
   expect(wouldPrune(records, { ...all, maxUsedBytes: 100, reservedBytes: 301 })).toEqual([]);
 });
