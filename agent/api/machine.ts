@@ -98,8 +98,8 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
 
 /** The library is loaded when somebody asks: a boot does not need it. */
 async function describeMemory(): Promise<Pick<InfoResponse, 'memoryBytes' | 'memoryAvailableBytes'>> {
-  const { mem } = await import('systeminformation');
-  const { total, available } = await mem();
+  const { default: system } = await import('systeminformation');
+  const { total, available } = await system.mem();
   return { memoryBytes: total, memoryAvailableBytes: available };
 }
 

@@ -20,6 +20,7 @@ scope = "acme/app/main"
 [machine]
 idle-timeout = "1h"
 shell = true
+drain-limit = "1s"
 [limits]
 context = "8MiB"
 `;
