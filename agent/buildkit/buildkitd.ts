@@ -151,7 +151,7 @@ export class Buildkitd {
       if (failures >= failuresAllowed || (!answered && this.#restarts === 0))
         return this.#giveUp(crashLoop(error, failures));
       this.#options.log.error({ facts: error.facts, restarts: this.#restarts }, error.message);
-      this.#set('restarting', error);
+      if (!answered) this.#set('restarting', error);
       if (!(await this.#pause(Math.min(backoff.first * 2 ** (failures - 1), backoff.most))))
         return this.#ready.reject(error);
       this.#restarts++;
@@ -180,6 +180,8 @@ export class Buildkitd {
     this.#daemon = undefined;
     const livedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
     const error = failure ?? daemon.failure();
+    // Before its builds are told: whoever hears of it must not find the machine ready.
+    if (!this.#stopping.signal.aborted && readyAt !== undefined) this.#set('restarting', error);
     this.#death.resolve(error);
     if (!this.#stopping.signal.aborted) {
       this.#lastFailure = error;
