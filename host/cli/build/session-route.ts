@@ -5,7 +5,6 @@ import { BuildvisorError, hasErrno, isBuildvisorError } from '../../../common/er
 import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
 import { usageError } from '../exit.ts';
-import { awaitDurable } from './durable.ts';
 import { formatOutput } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
 
@@ -67,7 +66,10 @@ export async function buildSession({
       },
     );
     for await (const status of statuses) display.update(status);
-    if (flags.durable) await awaitDurable(machine, readFileSync(refFile, 'utf8').trim(), signal);
+    if (flags.durable) {
+      const { awaitDurable } = await import('./durable.ts');
+      await awaitDurable(machine, readFileSync(refFile, 'utf8').trim(), signal);
+    }
     return { digest: readDigest(metadataFile) };
   } catch (error) {
     if (!isBuildvisorError(error, 'BUILD_FAILED')) throw error;
