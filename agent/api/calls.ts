@@ -1,4 +1,5 @@
 /** Turns plain async functions into grpc-js handlers: errors, cancellation, backpressure and the protocol's version are done here once. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
   handleBidiStreamingCall,
   handleServerStreamingCall,
@@ -138,6 +139,8 @@ function sender<Out>(
 /** grpc-js ends the requests of a call that was cancelled just like those of one that was half closed; here that is an error. */
 async function* requestsOf<In>(call: ServerDuplexStream<In, unknown>, signal: AbortSignal): AsyncGenerator<In> {
   for await (const request of call.iterator({ destroyOnReturn: false })) yield request as In;
+  // The end of a call that was cancelled may come a turn before its cancellation.
+  await nextTurn();
   signal.throwIfAborted();
   if (call.cancelled) throw new BuildvisorError('ABORTED', 'The client went away');
 }
