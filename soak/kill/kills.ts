@@ -3,6 +3,7 @@ import { type BuildvisorError, hasErrno, toBuildvisorError } from '../../common/
 import { fromWireError } from '../../common/grpc-errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
+import { randomOf } from '../../test/fixtures/random.ts';
 import { countHoldings, findLeaks, type Holdings } from './leaks.ts';
 import { descendantsOf, findVictim, type Victim } from './processes.ts';
 
@@ -43,7 +44,7 @@ const victims: Victim[] = ['agent', 'buildkitd', 'step', 'buildctl'];
 /** Kills one process a round while a build runs, and has the next build pass. */
 export async function runKills(options: KillsOptions): Promise<KillsResult> {
   const { apiSocket, root, rounds, seed, log } = options;
-  const random = randomFrom(seed);
+  const random = randomOf(seed);
   const result: Omit<KillsResult, 'leaks' | 'before' | 'after'> = {
     ...{ rounds, kills: { agent: 0, buildkitd: 0, step: 0, buildctl: 0 }, told: 0, passed: 0 },
     ...{ untyped: [], nextFailed: [], slowestRecoveryMs: 0 },
@@ -150,15 +151,4 @@ async function settled(root: number): Promise<Holdings> {
 
 function describe({ code, message, retryable }: BuildvisorError): string {
   return `${code}${retryable ? ', retryable' : ''}: ${message.slice(0, 120)}`;
-}
-
-/** Numbers from 0 to 1 (mulberry32, Tommy Ettinger's generator in the public domain). */
-function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
