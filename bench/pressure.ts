@@ -49,7 +49,7 @@ RUN ${step}
 
 /** What rounds of a full disk did. */
 interface FullDisk {
-  /** Rounds in which not one block was left, not even for root. */
+  /** Rounds in which not one block was left to be had. */
   toTheLast: number;
   /** Builds that met the full disk and failed by it, as they may. */
   failedWhileFull: number;
@@ -83,7 +83,7 @@ RUN busybox dd if=/dev/zero of=/made bs=1M count=50; echo $AT > /at
     let least = Number.POSITIVE_INFINITY;
     for (let time = 0; time < 3; time++) {
       execFileSync('sh', ['-c', `cat /dev/zero >> ${ballast} 2>/dev/null || true`]);
-      least = Math.min(least, statfsSync(cache).bfree);
+      least = Math.min(least, statfsSync(cache).bavail);
       await sleep(100);
     }
     if (least === 0) counts.toTheLast++;
