@@ -40,7 +40,7 @@ export interface Config {
     gateway?: string;
     dns: string[];
   };
-  volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
+  volumes: { cache: { mode: 'persistent' | 'ephemeral'; check: 'doubtful' | 'always'; asideKeepMs: number } };
   buildkit: {
     /** Steps at the same time; BuildKit's own choice (no limit) when absent. */
     maxParallelism?: number;
@@ -80,6 +80,7 @@ export interface Config {
 /** The config in the program's words. */
 export function toConfig(written: Written): Config {
   const { machine, network, buildkit, gc } = written;
+  const { cache } = written.volumes;
   return {
     scope: written.scope,
     machine: {
@@ -89,7 +90,7 @@ export function toConfig(written: Written): Config {
       shell: machine.shell,
     },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
-    volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
+    volumes: { cache: { mode: cache.mode, check: cache.check, asideKeepMs: cache['aside-keep'] } },
     buildkit: present({
       maxParallelism: buildkit['max-parallelism'],
       entitlements: buildkit.entitlements,
