@@ -11,12 +11,12 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { artefact, readArtefacts } from '../host/machine/artefacts.ts';
-import { descendantsOf, findVictim } from '../soak/kill/processes.ts';
+import { descendantsOf, findVictim, residentBytes } from '../soak/kill/processes.ts';
 import { TestMachines } from '../test/fixtures/machines.ts';
 import { fromBusybox, makeContext } from '../test/native/buildkitd.ts';
 import { buildctlSide, type Door, type GateLoad } from './gate/sides.ts';
 import { type PairsResult, runPairs } from './lib/pairs.ts';
-import { cpuSeconds, resident } from './lib/process-cost.ts';
+import { cpuSeconds } from './lib/process-cost.ts';
 import { report } from './lib/report.ts';
 import { median } from './lib/statistics.ts';
 
@@ -114,11 +114,13 @@ try {
   }
   const added = Object.fromEntries([...differences].map(([name, all]) => [name, Math.round(median(all) * 10) / 10]));
   for (const [name, ms] of Object.entries(added))
-    process.stdout.write(`${name}: the gate adds ${ms} ms (aim of small: 5); agent ${agentCpu[name]} ms of CPU a build\n`);
+    process.stdout.write(
+      `${name}: the gate adds ${ms} ms (aim of small: 5); agent ${agentCpu[name]} ms of CPU a build\n`,
+    );
   const facts = {
     ...Object.fromEntries(Object.entries(added).map(([name, ms]) => [`${name}AddedMs`, ms])),
     ...Object.fromEntries(Object.entries(agentCpu).map(([name, ms]) => [`${name}AgentCpuMs`, ms])),
-    agentMB: Math.round(resident(agent) / 1e6),
+    agentMB: Math.round(residentBytes(agent) / 1e6),
   };
   report({ bench: 'gate', results, facts, aims: { context: 1.05, log: 1.05 } });
 } finally {

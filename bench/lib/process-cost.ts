@@ -1,5 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { hasErrno } from '../../common/errors.ts';
+import { readdirSync } from 'node:fs';
+import { readProc, residentBytes } from '../../soak/kill/processes.ts';
 
 /** Clock ticks a second of /proc's times: sysconf(_SC_CLK_TCK), 100 on every Linux that Node runs on. */
 const ticksPerSecond = 100;
@@ -22,28 +22,14 @@ export function residentTree(pid: number): number {
   let bytes = 0;
   for (const todo = [pid]; todo.length > 0; ) {
     const next = todo.pop() ?? 0;
-    bytes += resident(next);
+    bytes += residentBytes(next);
     todo.push(...(parents.get(next) ?? []));
   }
   return bytes;
 }
 
-/** Resident bytes of one process (VmRSS of proc_pid_status(5)); 0 when it has gone. */
-export function resident(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
-}
-
 /** The fields of /proc/PID/stat after the name: state, parent, … Empty when it has gone. */
 function statFields(pid: number): string[] {
-  const stat = read(`/proc/${pid}/stat`);
+  const stat = readProc(`/proc/${pid}/stat`);
   return stat === '' ? [] : stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ESRCH')) return '';
-    throw error;
-  }
 }
