@@ -123,7 +123,9 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
   const { stepLog, hangLimitMs } = config.buildkit;
   const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
-  return new Buildkitd({ platform, ...paths, root: root.root, ...inOrder(parts, root, log), stepLog, liveness, log });
+  const heldAt = (): number => parts.freezer.heldAt;
+  const order = inOrder(parts, root, log);
+  return new Buildkitd({ platform, ...paths, root: root.root, ...order, stepLog, liveness, heldAt, log });
 }
 
 /** How a buildkitd is run whose root is to outlive a power cut, or just has. */
