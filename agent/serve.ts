@@ -101,6 +101,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         ...{ volume: rootVolume(parts) ?? scratch, gc: parts.config.gc, policies: parts.gcPolicies, control, log },
         ready: () => parts.buildkitd?.state === 'ready',
         running: () => gate?.solving ?? 0,
+        sweeper: () => parts.sweeper,
         onChange: () => state.touch(),
       });
       parts.pressure = pressure;

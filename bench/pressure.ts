@@ -18,6 +18,9 @@ import { fromBusybox, makeContext } from '../test/native/buildkitd.ts';
 const rounds = Number(process.argv[2] ?? 100);
 const machines = new TestMachines({ driver: 'process', cacheBytes: 2e9, scratchBytes: 1e9 });
 const failures: string[] = [];
+// One that is cut off leaves no machine behind.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => void machines.close().finally(() => process.exit(1)));
 
 /** Builds whose steps each fill a part of the volume; all share a toolchain in a cache mount, two at a time. */
 async function fill(machine: Machine, step: string, builds: number): Promise<{ failed: number; mountsLost: number }> {
@@ -47,8 +50,19 @@ RUN ${step}
   return { failed, mountsLost };
 }
 
+/** What rounds of a full disk did. */
+interface FullDisk {
+  /** Rounds in which not one block was left to be had. */
+  toTheLast: number;
+  /** Builds that met the full disk and failed by it, as they may. */
+  failedWhileFull: number;
+  /** Rounds after which no build passed. */
+  wedged: number;
+  mountsLost: number;
+}
+
 /** Fills the disk to its last byte behind BuildKit's back while a build runs, frees it, and builds. */
-async function fullDisk(machine: Machine, api: ApiClient): Promise<{ wedged: number; mountsLost: number }> {
+async function fullDisk(machine: Machine, api: ApiClient): Promise<FullDisk> {
   const cache = guestPath(machine, 'cache');
   const context = await makeContext(
     machines.dir,
@@ -59,31 +73,36 @@ RUN busybox dd if=/dev/zero of=/made bs=1M count=50; echo $AT > /at
 `,
   );
   await buildOn(machine, { context, buildArgs: { AT: 'first' } });
-  let [wedged, mountsLost] = [0, 0];
+  const counts: FullDisk = { toTheLast: 0, failedWhileFull: 0, wedged: 0, mountsLost: 0 };
   const ballast = join(cache, 'ballast');
   for (let round = 0; round < rounds; round++) {
     // It may fail: there is no room for it.
-    const during = buildOn(machine, { context, buildArgs: { AT: `during ${round}` } }).catch(() => undefined);
+    const during = buildOn(machine, { context, buildArgs: { AT: `during ${round}` } }).catch(() => {
+      counts.failedWhileFull++;
+    });
     const { bavail, bsize } = statfsSync(cache);
     execFileSync('fallocate', ['-l', String(Math.max(1, (bavail - 1) * bsize - 60e6)), ballast]);
     // The rest meets what the build writes, and again what the agent then gives free.
+    let least = Number.POSITIVE_INFINITY;
     for (let time = 0; time < 3; time++) {
       execFileSync('sh', ['-c', `cat /dev/zero >> ${ballast} 2>/dev/null || true`]);
+      least = Math.min(least, statfsSync(cache).bavail);
       await sleep(100);
     }
+    if (least === 0) counts.toTheLast++;
     await Promise.race([during, sleep(2000)]);
     rmSync(ballast);
     await during;
     try {
       await buildOn(machine, { context, buildArgs: { AT: `after ${round}` } });
     } catch (error) {
-      wedged++;
+      counts.wedged++;
       failures.push(String(error).slice(0, 300));
     }
   }
   const { records } = await api.diskUsage({ kinds: ['cache-mounts'] });
-  if (records.length === 0) mountsLost++;
-  return { wedged, mountsLost };
+  if (records.length === 0) counts.mountsLost++;
+  return counts;
 }
 
 try {

@@ -10,6 +10,8 @@ import type { WorkerInfo } from './worker.ts';
 export interface BuildkitdOptions extends DaemonOptions {
   /** When one that runs and does not answer is taken for dead. */
   liveness?: LivenessLimits;
+  /** When its volume was last held by a freeze, performance.now(). */
+  heldAt?: () => number;
 }
 
 /** How buildkitd is. `restarting` comes after it died, `failed` when it is given up. */
@@ -196,7 +198,8 @@ export class Buildkitd {
     const over = new AbortController();
     void daemon.exited.then(() => over.abort());
     const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
-    const silentMs = await untilSilent(this.#options.socket, this.#options.liveness ?? usualLiveness, signal);
+    const { socket, liveness = usualLiveness, heldAt } = this.#options;
+    const silentMs = await untilSilent(socket, liveness, { signal, ...(heldAt && { heldAt }) });
     if (silentMs === undefined) return undefined;
     daemon.kill('SIGKILL');
     return daemon.hung(silentMs);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { formatDuration } from '../../common/units.ts';
 import { withLimit } from '../../common/wait.ts';
-import type { GateRecorder, SolveOutcome, SolveStart } from '../gate/recorder.ts';
+import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
 import type { Build } from './build.ts';
 import { type Causes, findCause, notTaken } from './causes.ts';
@@ -144,6 +144,14 @@ export class Builds implements GateRecorder {
       const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
       await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped(reason, limitMs))));
     }
+  }
+
+  solveQueued(_solve: SolveQueued): void {
+    // A build is recorded from its start on.
+  }
+
+  solveMoved(_ref: string, _place: QueuePlace): void {
+    // Likewise.
   }
 
   solveStarted({ ref, build: id }: SolveStart): void {

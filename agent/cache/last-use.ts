@@ -19,6 +19,7 @@ export class LastUse {
   #timer: NodeJS.Timeout | undefined;
   #measuring: Promise<void> | undefined;
   #closed = false;
+  readonly #end = new AbortController();
 
   /** @param running builds that buildkitd works on: while there are any, it is put off */
   constructor(control: Pick<Control, 'diskUsage'>, running: () => number, log: Logger) {
@@ -40,17 +41,21 @@ export class LastUse {
     }, quietMs);
   }
 
-  /** Measures at once what is still due, and no more. */
+  /** Measures at once what is still due, lets a measuring that goes on end, within a limit, and begins no more. */
   async close(): Promise<void> {
+    const isDue = this.#timer !== undefined;
     this.#closed = true;
     clearTimeout(this.#timer);
-    if (this.#timer !== undefined) await this.#measure(AbortSignal.timeout(closeLimitMs));
     this.#timer = undefined;
+    const timer = setTimeout(() => this.#end.abort(), closeLimitMs);
+    await this.#measuring;
+    if (isDue) await this.#measure();
+    clearTimeout(timer);
   }
 
-  async #measure(signal?: AbortSignal): Promise<void> {
+  async #measure(): Promise<void> {
     try {
-      await this.#control.diskUsage(signal);
+      await this.#control.diskUsage(this.#end.signal);
     } catch (error) {
       this.#log.warn({ error: toBuildvisorError(error).message }, 'the cache was not measured after a build');
     }

@@ -3,7 +3,7 @@ import { type Config, type GcPolicy, watermarksOf } from '../config/index.ts';
 import type { Logger } from '../log.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
 import type { Control } from './control.ts';
-import { Pressure } from './pressure.ts';
+import { Pressure, type PressureOptions } from './pressure.ts';
 import { Reserve } from './reserve.ts';
 
 /** Name of the file, beside BuildKit's root, that holds space back. */
@@ -20,6 +20,7 @@ export interface OpenPressureOptions {
   ready: () => boolean;
   /** Builds that buildkitd works on. */
   running: () => number;
+  sweeper: PressureOptions['sweeper'];
   onChange: () => void;
   log: Logger;
 }

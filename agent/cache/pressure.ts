@@ -3,6 +3,7 @@ import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { formatBytes } from '../../common/units.ts';
 import type { GcPolicy, Watermarks } from '../config/index.ts';
 import type { Logger } from '../log.ts';
+import { isErrno } from '../sys/libc.ts';
 import type { Usage } from '../volumes/volume.ts';
 import type { Control } from './control.ts';
 import { isBelow, relieve } from './relieve.ts';
@@ -23,6 +24,8 @@ export interface PressureOptions {
   ready: () => boolean;
   /** Builds that buildkitd works on. */
   running: () => number;
+  /** What deletes roots that were set aside, once there is one: it is asked first. */
+  sweeper: () => { look(): void; readonly busy: boolean } | undefined;
   /** Told when the level or the number of those who wait has changed. */
   onChange: () => void;
   log: Logger;
@@ -99,9 +102,7 @@ export class Pressure {
   /** Ends it; those who wait get `DRAINING`. */
   async stop(): Promise<void> {
     this.#end.abort();
-    this.#refuseAll(
-      new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true }),
-    );
+    this.#refuseAll(draining());
     await this.#loop;
     await this.#relief;
   }
@@ -129,7 +130,8 @@ export class Pressure {
           new BuildvisorError('ABORTED', 'The build was called off while it waited', { cause: signal.reason }),
         );
       };
-      if (signal.aborted || this.#end.signal.aborted) return abort();
+      if (this.#end.signal.aborted) return reject(draining());
+      if (signal.aborted) return abort();
       this.#waiters.push(waiter);
       signal.addEventListener('abort', abort, { once: true });
       this.#stuck = false;
@@ -175,7 +177,7 @@ export class Pressure {
   async #tendReserve({ sizeBytes, freeBytes }: Usage): Promise<void> {
     const { reserve, marks, running, log } = this.#options;
     const roomy = freeBytes > reserve.fullBytes + sizeBytes - marks.softBytes;
-    if (roomy && reserve.bytes < reserve.fullBytes) await reserve.fill();
+    if (roomy && reserve.bytes < reserve.fullBytes) await reserve.fill().catch(ignoreFull);
     else if (freeBytes < reserve.fullBytes / 4 && reserve.bytes > 0) {
       await reserve.shrinkTo(running() > 0 && !this.#stuck ? Math.floor(reserve.fullBytes / 2) : 0);
       log.warn({ freeBytes, heldBytes: reserve.bytes }, 'gave space that was held back to a full disk');
@@ -183,11 +185,12 @@ export class Pressure {
   }
 
   async #relieve(): Promise<void> {
-    const { log, running, reserve } = this.#options;
+    const { log, running, reserve, sweeper } = this.#options;
     const alone = running() === 0;
+    sweeper()?.look();
     try {
       const taken = await relieve({ ...this.#options, signal: this.#end.signal });
-      this.#stuck = taken === 0 && alone;
+      this.#stuck = taken === 0 && alone && sweeper()?.busy !== true;
       if (taken === 0) this.#notBefore = performance.now() + retryMs;
       else log.info({ records: taken }, `made room in the cache volume: ${this.#describe()}`);
     } catch (error) {
@@ -218,4 +221,13 @@ export class Pressure {
     const space = `${percent(freeBytes, sizeBytes)} of ${formatBytes(sizeBytes)}`;
     return `the cache volume is full to ${space} and ${percent(inodesFree, inodes)} of its inodes`;
   }
+}
+
+/** A build was faster than the reserve; there is another look soon. */
+function ignoreFull(error: unknown): void {
+  if (!isErrno(error, 'ENOSPC')) throw error;
+}
+
+function draining(): BuildvisorError {
+  return new BuildvisorError('DRAINING', 'The machine is stopping and takes no more builds', { retryable: true });
 }

@@ -15,8 +15,9 @@ import { type Holds, peekMessage, refusalOf } from './hold.ts';
 import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
 import { frameMessage, MessageReader } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { refuse, relay, type Tap, unavailable } from './relay.ts';
+import { refuse, relay, type Tap } from './relay.ts';
 import type { Solve, Solves } from './solves.ts';
+import { unavailable } from './status.ts';
 
 /** How long calls that are read to their end without their client may take, in milliseconds. */
 const lingerMs = 70_000;

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2';
+import { type GrpcStatus, readGrpcStatus } from './status.ts';
 
 /**
  * Header fields as they came. Node's own header object keeps only the first of some repeated fields; the raw list, which is
@@ -17,26 +18,9 @@ export function toHeaders(raw: readonly string[]): OutgoingHttpHeaders {
   return headers;
 }
 
-/** gRPC's end of a call (grpc/doc/PROTOCOL-HTTP2.md). */
-export interface GrpcStatus {
-  code: number;
-  message: string;
-  /** A serialised `google.rpc.Status`. */
-  details: Buffer | undefined;
-}
-
-/** The codes used here, of google.golang.org/grpc/codes. */
-export const grpcCodes = { ok: 0, cancelled: 1, unknown: 2, internal: 13, unavailable: 14 } as const;
-
-/** Reads the end of a call from its trailers. A missing or odd code is `unknown`. */
-export function readGrpcStatus(trailers: IncomingHttpHeaders | OutgoingHttpHeaders): GrpcStatus {
-  const code = Number.parseInt(text(trailers['grpc-status']), 10);
-  const details = text(trailers['grpc-status-details-bin']);
-  return {
-    code: Number.isNaN(code) ? grpcCodes.unknown : code,
-    message: decodeMessage(text(trailers['grpc-message'])),
-    details: details === '' ? undefined : Buffer.from(details, 'base64'),
-  };
+/** Reads the end of a call from Node's trailers. */
+export function readTrailers(trailers: IncomingHttpHeaders | OutgoingHttpHeaders): GrpcStatus {
+  return readGrpcStatus(Object.entries(trailers).map(([name, value]) => [name, text(value)]));
 }
 
 /** Headers of an answer that has no body: a status alone. */
@@ -51,14 +35,4 @@ export function statusOnly(code: number, message: string): OutgoingHttpHeaders {
 
 function text(value: string | string[] | number | undefined): string {
   return Array.isArray(value) ? (value[0] ?? '') : String(value ?? '');
-}
-
-/** Percent-decodes; what is not well encoded stays as it is, as the protocol asks for. */
-function decodeMessage(encoded: string): string {
-  try {
-    return decodeURIComponent(encoded);
-  } catch (error) {
-    if (error instanceof URIError) return encoded;
-    throw error;
-  }
 }

@@ -1,14 +1,22 @@
+import type { BuildvisorError } from '../../common/errors.ts';
+
 /**
  * What the gate tells about the solves that pass through it. The gate is handed a recorder and knows nothing of what it
- * does with the news. For one ref the calls come in this order: `solveStarted`, any number of `status`, `solveEnded`.
+ * does with the news. For one ref the calls come in this order: `solveQueued` and any number of `solveMoved`, if it must wait;
+ * `solveStarted` and any number of `status`, if it comes to that; `solveEnded`. A solve that is called off or refused before it
+ * started has a `solveQueued`, even if it was refused at once, and no `solveStarted`.
  * No call may throw or block: they are made in the middle of a stream.
  */
 export interface GateRecorder {
+  /** A client's Solve has been read and must wait for its turn, or is refused. Not called for one that may go at once. */
+  solveQueued(solve: SolveQueued): void;
+  /** A waiting solve has come nearer, or waits for something else. At most twice a second for each. */
+  solveMoved(ref: string, place: QueuePlace): void;
   /** A client's Solve has been read and goes to buildkitd now. */
   solveStarted(solve: SolveStart): void;
   /** One serialised `moby.buildkit.v1.StatusResponse` of a live solve, as buildkitd sent it. The bytes may be kept. */
   status(ref: string, message: Buffer): void;
-  /** The solve is over and its last status was given. Called once for each `solveStarted`. */
+  /** The solve is over and its last status was given. Called once for each solve of which anything was told. */
   solveEnded(ref: string, outcome: SolveOutcome): void;
   /** A client's call began (1) or ended (-1): any call, not only solves. An idle gate's sum is 0. */
   activity(delta: 1 | -1): void;
@@ -22,7 +30,25 @@ export interface SolveStart {
   build: string | undefined;
 }
 
-/** Where a connection comes from. */
+/** A solve that must wait. */
+export interface SolveQueued extends SolveStart {
+  /** When its Solve came, in milliseconds since the epoch. */
+  at: number;
+}
+
+/** What a solve waits for: one of the running builds to end; memory; room on the cache volume. */
+export type QueueReason = 'slots' | 'memory' | 'disk';
+
+/** Where a solve stands in the queue. */
+export interface QueuePlace {
+  /** 1 is next. */
+  position: number;
+  /** How many wait, this one too. */
+  waiting: number;
+  reason: QueueReason;
+}
+
+/** Where a connection comes from. Connections with one and the same object take turns in the queue as one client. */
 export interface Origin {
   /** Our own build whose `buildctl` it is. */
   build?: string;
@@ -40,4 +66,6 @@ export interface SolveOutcome {
   exporter: Record<string, string>;
   /** Whether it was called off: by its client, by the client's going away, or through `Gate.cancel`. */
   cancelled: boolean;
+  /** Why, when the gate itself refused it (`QUEUE_FULL`, `VOLUME_FULL`, …); `message` is then its sentence. */
+  error?: BuildvisorError;
 }

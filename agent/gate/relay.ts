@@ -6,7 +6,8 @@ import {
   type OutgoingHttpHeaders,
   type ServerHttp2Stream,
 } from 'node:http2';
-import { type GrpcStatus, grpcCodes, readGrpcStatus, statusOnly, toHeaders } from './headers.ts';
+import { readTrailers, statusOnly, toHeaders } from './headers.ts';
+import { type GrpcStatus, grpcCodes, unavailable } from './status.ts';
 
 /** What one wants to see of a call that passes through. */
 export interface Tap {
@@ -67,7 +68,7 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
   const end = (): void => {
     if (over) return;
     over = true;
-    tap.ended?.({ status: trailers ? readGrpcStatus(trailers) : brokenOff(), calledOff });
+    tap.ended?.({ status: trailers ? readTrailers(trailers) : brokenOff(), calledOff });
   };
 
   /** grpc-go resets a call so when its trailers are longer than it may send (internal/transport/http2_server.go). */
@@ -159,11 +160,6 @@ function open(up: ClientHttp2Session, request: OutgoingHttpHeaders, tap: Tap): C
     // Headers that Node takes from a client and does not send itself.
     return { code: grpcCodes.internal, message: `the call cannot be passed on: ${error}`, details: undefined };
   }
-}
-
-/** A refusal that may pass when the call is made again. */
-export function unavailable(message: string): GrpcStatus {
-  return { code: grpcCodes.unavailable, message, details: undefined };
 }
 
 const cancelled: GrpcStatus = { code: grpcCodes.cancelled, message: 'the build was cancelled', details: undefined };

@@ -1,8 +1,8 @@
 import { readFields, readMapEntry } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
-import { grpcCodes } from './headers.ts';
 import type { GateRecorder, SolveOutcome } from './recorder.ts';
 import type { RelayEnd } from './relay.ts';
+import { grpcCodes } from './status.ts';
 
 /**
  * How long the end of a solve waits for its statuses, in milliseconds: since the last one came, and in all. BuildKit's own

@@ -35,14 +35,20 @@ export class Freezer {
   #frozen: Frozen | undefined;
   #lastMs = 0;
   #busy = false;
+  #heldUntil = Number.NEGATIVE_INFINITY;
 
   constructor(log?: Logger) {
     this.#log = log;
   }
 
-  /** Whether writing to the volume is held now. Who probes for life must know: a writer that hangs is not dead. */
+  /** Whether writing to the volume is held now. */
   get isFrozen(): boolean {
     return this.#frozen !== undefined || this.#busy;
+  }
+
+  /** When writing was last held, performance.now(): now while it is. Who probes for life must know: a writer that hangs is not dead. */
+  get heldAt(): number {
+    return this.isFrozen ? performance.now() : this.#heldUntil;
   }
 
   /**
@@ -103,6 +109,7 @@ export class Freezer {
   #thaw(): boolean {
     this.#lastMs = this.#frozen === undefined ? 0 : Math.round(performance.now() - this.#frozen.since);
     this.#frozen = undefined;
+    this.#heldUntil = performance.now();
     return this.#volume !== undefined && thaw(this.#volume.mountpoint);
   }
 }

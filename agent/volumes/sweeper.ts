@@ -54,6 +54,11 @@ export class Sweeper {
     });
   }
 
+  /** Whether it looks or sweeps just now: more space may come. */
+  get busy(): boolean {
+    return this.#working !== undefined;
+  }
+
   /** Resolves when what is being swept now is swept. */
   async settled(): Promise<void> {
     await this.#working;

@@ -60,6 +60,13 @@ function addBuild(program: Command): void {
     .option('--label <key=value>', 'a label of the image', labelValue)
     .option('--platform <list>', 'platforms, such as linux/amd64,linux/arm64', commaValue)
     .option('--no-cache', 'run every step again, with empty cache mounts')
+    .option('--rerun', 'run every RUN step again, with cache mounts as they are: a generation of its own')
+    .addOption(
+      new Option(
+        '--generation <name>',
+        'cache RUN steps apart from other generations; a new name, such as the week, runs them again',
+      ),
+    )
     .option('--pull', 'ask the registry for newer base images')
     .addOption(
       new Option('--network <mode>', 'network of RUN steps; host must be allowed by the config').choices([

@@ -3,13 +3,16 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { Gate } from '../../agent/gate/gate.ts';
-import type { GateRecorder, SolveOutcome, SolveStart } from '../../agent/gate/recorder.ts';
+import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../../agent/gate/recorder.ts';
 import { openLog } from '../../agent/log.ts';
 import type { SolveStatus } from '../../common/status.ts';
 import { decodeStatus } from '../../common/status-decode.ts';
 
 /** A recorder that keeps everything. */
 export class MemoryRecorder implements GateRecorder {
+  readonly queued: SolveQueued[] = [];
+  /** Each place that a waiting solve was told. */
+  readonly places = new Map<string, QueuePlace[]>();
   readonly starts: SolveStart[] = [];
   readonly statuses = new Map<string, SolveStatus[]>();
   readonly outcomes = new Map<string, SolveOutcome>();
@@ -17,7 +20,21 @@ export class MemoryRecorder implements GateRecorder {
   readonly faults: string[] = [];
   open = 0;
 
+  solveQueued(solve: SolveQueued): void {
+    if (this.statuses.has(solve.ref)) this.faults.push(`queued after start of ${solve.ref}`);
+    this.queued.push(solve);
+    this.places.set(solve.ref, []);
+  }
+
+  solveMoved(ref: string, place: QueuePlace): void {
+    if (this.statuses.has(ref) || this.outcomes.has(ref)) this.faults.push(`moved after start or end of ${ref}`);
+    const places = this.places.get(ref);
+    if (places) places.push(place);
+    else this.faults.push(`moved before queued: ${ref}`);
+  }
+
   solveStarted(solve: SolveStart): void {
+    if (this.outcomes.has(solve.ref)) this.faults.push(`start after end of ${solve.ref}`);
     this.starts.push(solve);
     this.statuses.set(solve.ref, []);
   }

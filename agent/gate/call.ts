@@ -1,0 +1,54 @@
+import type { Origin } from './recorder.ts';
+import type { GrpcStatus } from './status.ts';
+
+/** A header field: name in lower case and value, both as latin1 strings. Pseudo-headers come first in a list (RFC 9113, 8.3). */
+export type HeaderField = readonly [name: string, value: string];
+
+/** A client's call, as what decides about it sees it. */
+export interface Call {
+  /** The method, `/package.Service/Method`. */
+  readonly path: string;
+  /** Where the client's connection comes from. */
+  readonly origin: Origin;
+  /** As the client sent them; may be replaced until `open`. */
+  headers: HeaderField[];
+  /** When it came, performance.now(). */
+  readonly arrivedAt: number;
+  /** Whether it was let go to buildkitd. */
+  readonly isOpen: boolean;
+  /** Whether it has ended, whoever ended it. */
+  readonly isOver: boolean;
+  /** Lets it go to buildkitd: its headers, then what was kept of it, then what comes. Does nothing when it is open or over. */
+  open(): void;
+  /**
+   * Ends the call in buildkitd's place. Once it is open it is called off upstream as well. Does nothing when it is over.
+   * @param message an answer's message, without gRPC's frame
+   * @param trailers sent beside the status
+   */
+  answer(status: GrpcStatus, message?: Buffer, trailers?: HeaderField[]): void;
+  /** Is called once when the call is over: reset by its client or the client gone, answered, or ended upstream. At once if it is over already. */
+  whenOver(then: () => void): void;
+}
+
+/** What a route wants to see of a call. Called in the middle of a stream: must not throw or block. */
+export interface CallTap {
+  /** Bytes of the request as they come, also while the call is held. They are only lent: keep a copy. */
+  request?(chunk: Buffer): void;
+  /** Bytes of the answer as they come. They are only lent: keep a copy. */
+  response?(chunk: Buffer): void;
+  /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
+  outlivesClient?(): boolean;
+  /** The call is over, upstream as well. Called once. */
+  ended?(end: CallEnd): void;
+}
+
+/** How a call ended. */
+export interface CallEnd {
+  /** What buildkitd answered, or what was answered in its place; absent when it did not come to that. */
+  status: GrpcStatus | undefined;
+  /** Whether it was called off on this side: by the client, by its going away, or by `Call.answer` once it was open. */
+  calledOff: boolean;
+}
+
+/** Decides about a call: calls `call.open()` at once or later, or answers it. Must not throw. */
+export type Route = (call: Call) => CallTap;

@@ -1,0 +1,67 @@
+import type { HeaderField } from './call.ts';
+
+/** gRPC's end of a call (grpc/doc/PROTOCOL-HTTP2.md). */
+export interface GrpcStatus {
+  code: number;
+  message: string;
+  /** A serialised `google.rpc.Status`. */
+  details: Buffer | undefined;
+}
+
+/** The codes used here, of google.golang.org/grpc/codes. */
+export const grpcCodes = {
+  ok: 0,
+  cancelled: 1,
+  unknown: 2,
+  deadlineExceeded: 4,
+  resourceExhausted: 8,
+  failedPrecondition: 9,
+  internal: 13,
+  unavailable: 14,
+} as const;
+
+/** Reads the end of a call from its trailers. A missing or odd code is `unknown`. */
+export function readGrpcStatus(trailers: readonly HeaderField[]): GrpcStatus {
+  const code = Number.parseInt(firstValue(trailers, 'grpc-status'), 10);
+  const details = firstValue(trailers, 'grpc-status-details-bin');
+  return {
+    code: Number.isNaN(code) ? grpcCodes.unknown : code,
+    message: decodeMessage(firstValue(trailers, 'grpc-message')),
+    details: details === '' ? undefined : Buffer.from(details, 'base64'),
+  };
+}
+
+/** The header fields that say a status, the other way of {@link readGrpcStatus}. */
+export function statusFields({ code, message, details }: GrpcStatus): HeaderField[] {
+  const fields: HeaderField[] = [['grpc-status', String(code)]];
+  if (message !== '') fields.push(['grpc-message', encodeMessage(message)]);
+  // gRPC's base64 has no padding (PROTOCOL-HTTP2.md, Binary-Header).
+  if (details !== undefined) fields.push(['grpc-status-details-bin', details.toString('base64').replace(/=+$/, '')]);
+  return fields;
+}
+
+/** A refusal that may pass when the call is made again. */
+export function unavailable(message: string): GrpcStatus {
+  return { code: grpcCodes.unavailable, message, details: undefined };
+}
+
+/** First value of a name, '' when it has none. */
+function firstValue(fields: readonly HeaderField[], wanted: string): string {
+  for (const [name, value] of fields) if (name === wanted) return value;
+  return '';
+}
+
+/** Percent-encodes what gRPC wants so: all but printable ASCII, and the percent sign. A lone surrogate becomes U+FFFD. */
+function encodeMessage(message: string): string {
+  return message.toWellFormed().replace(/[^ -$&-~]+/g, encodeURIComponent);
+}
+
+/** Percent-decodes; what is not well encoded stays as it is, as the protocol asks for. */
+function decodeMessage(encoded: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch (error) {
+    if (error instanceof URIError) return encoded;
+    throw error;
+  }
+}
