@@ -1,0 +1,4 @@
+/** Names of the services of BuildKit's API whose calls are looked at. */
+export const control = '/moby.buildkit.v1.Control/';
+export const bridge = '/moby.buildkit.v1.frontend.LLBBridge/';
+export const traceExport = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
