@@ -1,4 +1,5 @@
 import { BuildvisorError } from '../../common/errors.ts';
+import { writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
 import { type Admission, openAdmission } from './admission/disk.ts';
 import { MemoryLimit } from './admission/memory-limit.ts';
@@ -8,6 +9,7 @@ import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, QueueReason } from './recorder.ts';
+import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
 import { Recordings } from './solves/recordings.ts';
@@ -101,7 +103,7 @@ export class Desk {
       sessions,
       recordings: this.#recordings,
       traces,
-      pong: new Pong((signal) => calls.ping(signal)),
+      pong: new Pong(calls),
       refusal: () => this.#refusal,
       log,
     };
@@ -164,10 +166,11 @@ export class Desk {
   /** Watches a build whose client does not. buildkitd keeps the statuses of a finished one, so that this is never too late. */
   #watch(ref: string, calls: OwnCalls): void {
     const stream = this.#recordings.openStatus(ref);
-    calls.status(
-      ref,
-      (message) => this.#recordings.status(stream, message),
-      () => this.#recordings.closeStatus(stream),
-    );
+    calls.start({
+      path: `${control}Status`,
+      message: writeString(1, ref),
+      onMessage: (message) => this.#recordings.status(stream, message),
+      onEnd: () => this.#recordings.closeStatus(stream),
+    });
   }
 }

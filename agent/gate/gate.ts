@@ -30,11 +30,13 @@ export interface GateOptions {
 export class Gate {
   readonly #context: ConnectionContext;
   readonly #desk: Desk;
+  readonly #calls: OwnCalls;
   readonly #connections = new Set<Connection>();
   #closed = false;
 
   constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
-    this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: new OwnCalls(upstream, log), log });
+    this.#calls = new OwnCalls(upstream, log);
+    this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
     this.#context = { upstream, recorder, route: this.#desk.route, log, whyGone };
   }
 
@@ -84,5 +86,6 @@ export class Gate {
     this.#closed = true;
     for (const connection of this.#connections) connection.close();
     await this.#desk.allEnded();
+    this.#calls.close();
   }
 }

@@ -1,19 +1,40 @@
-import { randomUUID } from 'node:crypto';
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { createConnection } from 'node:net';
-import { BuildvisorError } from '../../common/errors.ts';
-import { writeFlag, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
-import { upstreamOptions } from './http2-options.ts';
+import type { HeaderField } from './call.ts';
 import { frameMessage, MessageReader } from './messages.ts';
-import { bridge, control } from './routes/paths.ts';
+import { type GrpcStatus, grpcCodes, readGrpcStatus, unavailable } from './status.ts';
 
-/** The gate's own calls to buildkitd, over a connection that is there while there are any. */
+/** How long the connection is kept without a call, in milliseconds. */
+const idleMs = 10_000;
+/**
+ * What Node's HTTP/2 can receive of headers: nghttp2 takes no value over 64 KiB. Told to buildkitd, which then ends a call whose
+ * trailers are longer with `INTERNAL_ERROR`; else the connection would break.
+ */
+const mostHeaders = 64 * 1024;
+
+/** A call of the gate's own. */
+export interface OwnCall {
+  /** `/package.Service/Method` */
+  path: string;
+  /** The request's one message. */
+  message: Buffer;
+  /** Sent beside gRPC's own. */
+  headers?: HeaderField[];
+  /** Each message of the answer. */
+  onMessage: (message: Buffer) => void;
+  /** The call is over. Called once. */
+  onEnd: (status: GrpcStatus) => void;
+}
+
+/** The gate's own calls to buildkitd, which nobody else makes or reads. They share a connection, made with the first of them. */
 export class OwnCalls {
   readonly #upstream: string;
   readonly #log: Logger;
   #session: ClientHttp2Session | undefined;
-  #open = 0;
+  #calls = 0;
+  #idle: NodeJS.Timeout | undefined;
+  #closed = false;
 
   /** @param upstream path of buildkitd's Unix socket */
   constructor(upstream: string, log: Logger) {
@@ -21,67 +42,74 @@ export class OwnCalls {
     this.#log = log;
   }
 
-  /** Follows a build's status. @param onEnd called once, however it ends */
-  status(ref: string, onMessage: (message: Buffer) => void, onEnd: () => void): void {
-    const responses = new MessageReader(onMessage);
-    const call = this.#call(`${control}Status`, writeString(1, ref));
-    call.on('data', (chunk: Buffer) => responses.push(chunk));
-    call.on('close', onEnd);
-  }
-
-  /**
-   * Asks what buildkitd can do, in the name of a build that does nothing and is called off at once.
-   * @returns a serialised PongResponse
-   * @throws BuildvisorError `BUILDKITD_FAILED`
-   */
-  async ping(signal: AbortSignal): Promise<Buffer> {
-    const ref = `gate-${randomUUID()}`;
-    const solve = this.#call(`${control}Solve`, Buffer.concat([writeString(1, ref), writeFlag(11)]));
-    solve.resume();
-    const ping = this.#call(`${bridge}Ping`, Buffer.alloc(0), { 'buildkit-controlapi-buildid': ref });
-    const stop = (): void => ping.close(constants.NGHTTP2_CANCEL);
-    signal.addEventListener('abort', stop, { once: true });
-    try {
-      return await new Promise((resolve, reject) => {
-        const responses = new MessageReader(resolve);
-        ping.on('data', (chunk: Buffer) => responses.push(chunk));
-        ping.on('close', () => reject(new BuildvisorError('BUILDKITD_FAILED', 'buildkitd did not answer to a Ping')));
-      });
-    } finally {
-      signal.removeEventListener('abort', stop);
-      stop();
-      solve.close(constants.NGHTTP2_CANCEL);
+  /** Makes a call. @returns what calls it off */
+  start({ path, message, headers = [], onMessage, onEnd }: OwnCall): () => void {
+    if (this.#closed) {
+      onEnd(unavailable('the gate is closed'));
+      return () => undefined;
     }
-  }
-
-  #call(path: string, message: Buffer, more: Record<string, string> = {}): ClientHttp2Stream {
-    const session = this.#connect();
-    const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers', ...more };
-    const call = session.request(headers);
-    this.#open++;
-    // What went wrong shows as the call's end.
-    call.on('error', (error) => this.#log.debug({ path, error: String(error) }, "a call of the gate's own failed"));
+    clearTimeout(this.#idle);
+    this.#calls++;
+    const fields = Object.fromEntries([...headers, ...grpcHeaders, [':path', path]]);
+    const call = this.#connected().request(fields);
+    const reader = new MessageReader(onMessage);
+    let status: GrpcStatus | undefined;
+    call.on('response', (answered) => {
+      if (answered['grpc-status'] !== undefined) status = readGrpcStatus(fieldsOf(answered));
+    });
+    call.on('trailers', (trailers) => {
+      status = readGrpcStatus(fieldsOf(trailers));
+    });
+    call.on('data', (chunk: Buffer) => reader.push(chunk));
+    // Told by 'close'.
+    call.on('error', (error) => this.#log.debug({ path, error: String(error) }, "the gate's own call failed"));
     call.on('close', () => {
-      this.#open--;
-      if (this.#open === 0) this.#close(session);
+      this.#leave();
+      onEnd(status ?? brokenOff(call, reader));
     });
     call.end(frameMessage(message));
-    return call;
+    return () => call.close(cancel);
   }
 
-  #connect(): ClientHttp2Session {
+  /** Ends all calls, and takes no more. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#idle);
+    this.#session?.destroy();
+  }
+
+  #connected(): ClientHttp2Session {
     if (this.#session && !this.#session.closed && !this.#session.destroyed) return this.#session;
     const session = connect('http://localhost', {
-      ...upstreamOptions,
       createConnection: () => createConnection(this.#upstream),
+      settings: { enablePush: false, initialWindowSize: 1024 ** 2, maxHeaderListSize: mostHeaders },
+      peerMaxConcurrentStreams: 2 ** 32 - 1,
     });
+    // Its calls tell.
     session.on('error', (error) => this.#log.debug({ error: String(error) }, "the gate's own connection failed"));
     this.#session = session;
     return session;
   }
 
-  #close(session: ClientHttp2Session): void {
-    session.close();
-    if (this.#session === session) this.#session = undefined;
+  #leave(): void {
+    this.#calls--;
+    if (this.#calls === 0 && !this.#closed) this.#idle = setTimeout(() => this.#session?.close(), idleMs).unref();
   }
+}
+
+const grpcHeaders: HeaderField[] = [
+  [':method', 'POST'],
+  ['content-type', 'application/grpc'],
+  ['te', 'trailers'],
+];
+/** CANCEL (RFC 9113, 7). */
+const cancel = 8;
+
+function fieldsOf(headers: object): HeaderField[] {
+  return Object.entries(headers).map(([name, value]) => [name, String(value)]);
+}
+
+function brokenOff(call: ClientHttp2Stream, { broken }: MessageReader): GrpcStatus {
+  if (broken) return { code: grpcCodes.internal, message: broken.message, details: undefined };
+  return unavailable(`buildkitd ended the call (${call.rstCode ?? 0})`);
 }

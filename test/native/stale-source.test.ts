@@ -21,7 +21,7 @@ const newer = 3;
 
 async function outputOf(machine: Machine, generation: number): Promise<string | undefined> {
   const recipe = movingContext(machines.dir, generation);
-  const { folder } = await buildInto(machine, recipe, join(machines.dir, 'outputs'));
+  const { folder } = await buildInto(machine, recipe, { dir: join(machines.dir, 'outputs') });
   return difference(folder, recipe.expected);
 }
 
@@ -42,7 +42,11 @@ async function afterTheCut(durability: 'on' | 'off'): Promise<(string | undefine
   withVolume(volume, (root) => execFileSync('cp', ['-a', sentIn(root), saved]));
   // The newer files are sent, and hashed, and what would have to be built of them is not.
   const machine = await machines.up(scope);
-  await buildInto(machine, { ...movingContext(machines.dir, newer), name: 'newer' }, join(machines.dir, 'outputs'));
+  await buildInto(
+    machine,
+    { ...movingContext(machines.dir, newer), name: 'newer' },
+    { dir: join(machines.dir, 'outputs') },
+  );
   await down(scope);
   withVolume(volume, (root) => {
     const data = sentIn(root);

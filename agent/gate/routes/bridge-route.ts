@@ -1,10 +1,7 @@
 import type { Call, CallTap } from '../call.ts';
-import { bridge } from './paths.ts';
+import { bridge, buildId } from './paths.ts';
 import { pingRoute } from './ping-route.ts';
 import type { RouteContext } from './router.ts';
-
-/** Names the build that a call to the LLBBridge belongs to (client/buildid/metadata.go). */
-const buildId = 'buildkit-controlapi-buildid';
 
 /** A call of a client that is its build's frontend: let go with the build, and counted as what the build needs its slot for. */
 export function bridgeRoute(context: RouteContext, call: Call): CallTap {
