@@ -105,7 +105,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         onChange: () => state.touch(),
       });
       parts.pressure = pressure;
-      gate = new Gate({ upstream, recorder: builds, log, admission: pressure, whyGone: () => whyGone(parts) });
+      gate = new Gate({ upstream, recorder: builds.recorder, log, admission: pressure, whyGone: () => whyGone(parts) });
       builds.attach(gate);
     },
     get running() {

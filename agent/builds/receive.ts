@@ -23,8 +23,8 @@ export async function receiveContext(build: Build, spec: BuildSpec, incoming: In
   const { stream, dir, maxBytes } = incoming;
   await mkdir(dir, { mode: 0o700 });
   const { received } = await unpackContext(stream, dir, { bytes: maxBytes }, build.signal);
-  build.contextBytes = received;
   await checkDockerfile(dir, spec);
+  build.received(received);
 }
 
 /** BuildKit takes `dockerfile` where there is no `Dockerfile`, unless a name was given (frontend/dockerui/config.go). */

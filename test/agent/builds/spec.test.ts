@@ -8,13 +8,13 @@ const rules = { scope: parseScope('acme/app/main'), entitlements: [] as string[]
 
 function spec(changes: Partial<BuildSpec__Output> = {}): BuildSpec__Output {
   const empty = { scope: '', dockerfile: '', target: '', network: '', noCache: false, pull: false, output: null };
-  return { id: 'b1', ...empty, buildArgs: {}, labels: {}, tags: [], platforms: [], ...changes };
+  return { id: 'b1', detach: false, ...empty, buildArgs: {}, labels: {}, tags: [], platforms: [], ...changes };
 }
 
 test('defaults', () => {
   expect(checkSpec(spec(), rules)).toEqual({
     ...{ id: 'b1', dockerfile: 'Dockerfile', dockerfileNamed: false, target: '', buildArgs: {}, labels: {}, tags: [] },
-    ...{ platforms: [], noCache: false, pull: false, network: 'default', output: 'none' },
+    ...{ platforms: [], noCache: false, pull: false, network: 'default', output: 'none', detach: false },
   });
   expect(checkSpec(spec({ scope: 'acme/app/main', dockerfile: './a//b/Dockerfile' }), rules)).toMatchObject({
     dockerfile: 'a/b/Dockerfile',
@@ -35,6 +35,7 @@ test.each([
   ['tags', { tags: ['-a'] }],
   ['tags', { tags: ['a"b'] }],
   ['tags', { output: { type: 'PUSH' as const } }],
+  ['detach', { detach: true, output: { type: 'OCI' as const } }],
   ['platforms', { platforms: ['linux/amd64,windows'] }],
   ['network', { network: 'bridge' }],
   ['network', { network: 'host' }],
