@@ -143,8 +143,8 @@ async function* requestsOf<In>(call: ServerDuplexStream<In, unknown>, signal: Ab
   } catch (error) {
     throw hasErrno(error, 'ERR_STREAM_PREMATURE_CLOSE') ? gone() : error;
   }
-  // The end of a call that was cancelled may come some turns before its cancellation.
-  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  // The end of a call that was cancelled may come a turn before its cancellation.
+  await nextTurn();
   signal.throwIfAborted();
   if (call.cancelled) throw gone();
 }

@@ -123,6 +123,7 @@ export class Build {
   /** Its context has come whole. */
   received(bytes: number): void {
     this.contextBytes = bytes;
+    if (this.#live) this.#live.received = true;
     this.#append({ received: { bytes } });
   }
 

@@ -161,7 +161,8 @@ export class Builds {
           this.#options.log.warn({ build: build.id, err }, 'a build without a client did not end'),
         );
       };
-      if (owner && isStreamedBack(owner)) cancel();
+      // Nobody else has the rest of the context, or gets the output.
+      if (owner && (!live.received || isStreamedBack(owner))) cancel();
       else if (live.followers === 0 && !build.isOver && !build.detached)
         setTimeout(() => (live.followers === 0 ? cancel() : undefined), graceMs).unref();
     };

@@ -19,6 +19,8 @@ export class LiveBuild {
   solveStartedAtMs: number | undefined;
   outcome: SolveOutcome | undefined;
   cause: BuildvisorError | undefined;
+  /** Whether its context has come whole. */
+  received = false;
   /** Clients of our API that follow it. */
   followers = 0;
 

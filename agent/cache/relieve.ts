@@ -18,7 +18,7 @@ const inodeRounds = 8;
 /**
  * Applies the rules, in their order, until the volume is below its soft marks. buildkitd counts only in bytes and only what
  * no build uses, so that the marks are given to it as space to be left free. Cache mounts, where a rule is for nothing
- * else, go only above the hard marks.
+ * else, go only above the hard marks, and only where that brings the volume below them.
  * @returns how many records were taken
  */
 export async function relieve(relief: Relief): Promise<number> {
@@ -27,7 +27,7 @@ export async function relieve(relief: Relief): Promise<number> {
   for (const policy of policies) {
     const before = await look();
     if (isBelow(before, marks, 'soft')) break;
-    if (isForMounts(policy) && isBelow(before, marks, 'hard')) continue;
+    if (isForMounts(policy) && !(await helps(relief, policy, before))) continue;
     const order = orderOf(policy, before.sizeBytes - (isForMounts(policy) ? marks.hardBytes : marks.softBytes));
     taken += await count(control.prune(order, signal));
     taken += await freeInodes(relief, policy);
@@ -39,6 +39,21 @@ export async function relieve(relief: Relief): Promise<number> {
 export function isBelow(usage: Usage, marks: Watermarks, kind: 'soft' | 'hard'): boolean {
   const [bytes, inodes] = kind === 'soft' ? [marks.softBytes, marks.softInodes] : [marks.hardBytes, marks.hardInodes];
   return usage.sizeBytes - usage.freeBytes < bytes && usage.inodes - usage.inodesFree <= inodes;
+}
+
+/**
+ * Whether it is time for cache mounts, and of use. What fills the disk may be no cache at all, or what a running build holds: to take
+ * mounts that are smaller than what is lacking would cost them and help nobody. Of inodes nobody knows how many each has.
+ */
+async function helps({ control, marks, signal }: Relief, policy: GcPolicy, usage: Usage): Promise<boolean> {
+  if (isBelow(usage, marks, 'hard')) return false;
+  if (usage.inodes - usage.inodesFree > marks.hardInodes) return true;
+  const oldest = Date.now() - policy.keepDurationMs;
+  const mounts = (await control.diskUsage(signal)).filter(
+    ({ type, inUse, lastUsedAtMs }) => type === 'exec.cachemount' && !inUse && lastUsedAtMs <= oldest,
+  );
+  const lacking = usage.sizeBytes - usage.freeBytes - marks.hardBytes;
+  return mounts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) > lacking;
 }
 
 /** Takes records of a policy until there are inodes, as many bytes at a time as go with those that are missing. */

@@ -47,14 +47,16 @@ const presets: Record<Config['gc']['preset'], (gc: Config['gc'], diskBytes: numb
 /**
  * What is cheap to have again goes first: contexts and checkouts not used lately, then layers, then internal data. All sizes
  * are of the whole cache, so cache mounts stay as long as anything else can still go; that some of it is in use by a build
- * must not cost a cache mount either, so theirs is a limit of its own, half-way between the ordinary one and a full disk.
+ * must not cost a cache mount either, so theirs is a limit of its own, half-way between the ordinary one and a full disk. Nor must
+ * a disk that something else fills: what is free is no matter of theirs here, but of the hard watermark, which looks whether
+ * taking them helps (`relieve`).
  */
 function cacheMountsLast(gc: Config['gc'], diskBytes: number): GcPolicy[] {
   const caps = capsOf(gc, diskBytes, { max: 0.8 * diskBytes, minFree: 0.2 * diskBytes, keep: 0.1 * diskBytes });
   const last = {
     ...caps,
     maxUsedBytes: Math.round((caps.maxUsedBytes + diskBytes) / 2),
-    minFreeBytes: Math.round(caps.minFreeBytes / 2),
+    minFreeBytes: 0,
   };
   return [
     { all: false, filters: sources, keepDurationMs: sourcesAge, ...caps },

@@ -78,4 +78,30 @@ describe('watermarks', () => {
     await buildOn(machine, { context, buildArgs: { AT: 'fourth' } });
     api.close();
   });
+
+  test.for([
+    { name: 'stay where the disk would be as full without them', megabytes: 3, left: 'toolchain' },
+    { name: 'go where nothing else is left and it helps', megabytes: 60, left: 'nothing' },
+  ])('above the hard mark cache mounts $name', async ({ megabytes, left }) => {
+    const machine = await machines.up(machines.scope(`pressure/mounts-${megabytes}`), {
+      configText: '[gc]\nkeep = 0\n',
+    });
+    const api = connectApi(machine.apiSocket);
+    const dockerfile = `${fromBusybox}ARG AT
+RUN --mount=type=cache,target=/c busybox ls /c; busybox head -c ${megabytes}000000 /dev/zero > /c/toolchain; echo $AT > /made
+`;
+    const context = await makeContext(machines.dir, dockerfile);
+    await buildOn(machine, { context, buildArgs: { AT: 'first' } });
+    const ballast = guestPath(machine, 'cache/ballast');
+    await fill(api, ballast);
+    await pollUntil({ limitMs: 20_000, everyMs: 100, what: 'all layers to go' }, async () =>
+      (await api.diskUsage({ kinds: ['layers'] })).records.length === 0 ? true : undefined,
+    );
+    // As long as it takes for a try to be made again.
+    await sleep(4000);
+    execFileSync('rm', [ballast]);
+    const { statuses } = await buildOn(machine, { context, buildArgs: { AT: 'second' } });
+    api.close();
+    expect(logOf(statuses).trim() || 'nothing').toBe(left);
+  });
 });

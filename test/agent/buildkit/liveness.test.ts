@@ -34,7 +34,7 @@ test('tells for how long one was silent', async () => {
 test('time in which its volume was held is not counted, nor what it was asked in that time', async () => {
   const begun = performance.now();
   const thawedAt = begun + 900;
-  const heldAt = (): number => (performance.now() < thawedAt ? performance.now() : thawedAt);
+  const heldAt = (): number => Math.min(performance.now(), thawedAt);
   const silentMs = await untilSilent(socket, limits, { signal: new AbortController().signal, heldAt });
   expect(performance.now() - begun).toBeGreaterThanOrEqual(1100);
   expect(silentMs).toBeLessThan(600);

@@ -19,7 +19,7 @@ describe('cache-mounts-last', () => {
       ['type==exec.cachemount', false, 90],
       ['type==exec.cachemount', false, 90],
     ]);
-    expect(policies('').map(({ minFreeBytes }) => minFreeBytes / 1e9)).toEqual([20, 20, 20, 20, 10, 10]);
+    expect(policies('').map(({ minFreeBytes }) => minFreeBytes / 1e9)).toEqual([20, 20, 20, 20, 0, 0]);
   });
 
   test('takes sizes of the user, in bytes or parts of the volume', () => {
