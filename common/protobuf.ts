@@ -83,12 +83,12 @@ export function writeString(number: number, text: string): Buffer {
   return writeBytes(number, Buffer.from(text));
 }
 
-/** A field of bytes, text or a message; fields one after the other are a message. */
+/** One field of bytes, a string or a message. */
 export function writeBytes(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([writeVarint(number * 8 + 2), writeVarint(bytes.length), bytes]);
 }
 
-/** A field of a number that is not negative. */
+/** One field of a number from 0 to 2^53. */
 export function writeNumber(number: number, value: number): Buffer {
   return Buffer.concat([writeVarint(number * 8), writeVarint(value)]);
 }
