@@ -1,4 +1,4 @@
-import { readFields, readMapEntry } from '../../common/protobuf.ts';
+import { readCutFields } from '../../common/protobuf.ts';
 
 /**
  * What a solve is of, as far as its request shows it. Build arguments, labels and secrets are never in it, and URLs are without
@@ -23,20 +23,17 @@ const most = { text: 200, members: 10 };
 /** Fields of SolveRequest and Exporter (BuildKit's api/services/control/control.proto). */
 const fields = { exporterAttrs: 4, frontend: 6, frontendAttrs: 7, exporters: 13, exporter: { attrs: 2 } };
 
-/**
- * Reads a serialised `moby.buildkit.v1.SolveRequest`.
- * @throws RangeError when the bytes are no such message
- */
+/** Reads a serialised `moby.buildkit.v1.SolveRequest`, or the beginning of one: what comes after the cut is then not known. */
 export function readSolveAbout(request: Buffer): SolveAbout {
   const about: SolveAbout = { frontend: '', dockerfile: '', target: '', context: '', platforms: [], tags: [] };
-  for (const { number, bytes } of readFields(request)) {
+  for (const { number, bytes } of readCutFields(request)) {
     if (bytes === undefined) continue;
     if (number === fields.frontend) about.frontend = cut(bytes.toString());
-    else if (number === fields.frontendAttrs) addAttribute(about, readMapEntry(bytes));
-    else if (number === fields.exporterAttrs) addName(about, readMapEntry(bytes));
+    else if (number === fields.frontendAttrs) addAttribute(about, readEntry(bytes));
+    else if (number === fields.exporterAttrs) addName(about, readEntry(bytes));
     else if (number === fields.exporters) {
-      for (const field of readFields(bytes))
-        if (field.number === fields.exporter.attrs && field.bytes) addName(about, readMapEntry(field.bytes));
+      for (const field of readCutFields(bytes))
+        if (field.number === fields.exporter.attrs && field.bytes) addName(about, readEntry(field.bytes));
     }
   }
   return about;
@@ -59,12 +56,21 @@ function list(text: string): string[] {
   return text.split(',').filter(Boolean).slice(0, most.members).map(cut);
 }
 
-/** A URL, or git's `user@host:path`, without what may be secret in it. */
+/** A URL, or git's `user@host:path`, without what may be secret in it. One that may be cut off before its `@` is not shown. */
 function withoutSecrets(url: string): string {
   const [plain = ''] = url.split('?');
+  if (/^[a-z][a-z0-9+.-]*:\/\/[^/]*$/i.test(plain)) return '';
   return plain.replace(/^([a-z][a-z0-9+.-]*:\/\/)?[^/]*@/i, '$1');
 }
 
 function cut(text: string): string {
   return text.slice(0, most.text);
+}
+
+function readEntry(entry: Buffer): [key: string, value: string] {
+  const [key, value] = [1, 2].map((wanted) => {
+    for (const { number, bytes } of readCutFields(entry)) if (number === wanted) return bytes?.toString() ?? '';
+    return '';
+  });
+  return [key ?? '', value ?? ''];
 }
