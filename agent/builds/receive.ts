@@ -1,9 +1,13 @@
 import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BuildvisorError, hasErrno } from '../../common/errors.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import type { Build } from './build.ts';
 import type { BuildSpec } from './spec.ts';
 import { unpackContext } from './unpack.ts';
+
+/** Milliseconds between the end of a gRPC stream and the news that it was its client's end. */
+const goneWithinMs = 200;
 
 /** A context on its way in. */
 export interface IncomingContext {
@@ -22,9 +26,22 @@ export interface IncomingContext {
 export async function receiveContext(build: Build, spec: BuildSpec, incoming: IncomingContext): Promise<void> {
   const { stream, dir, maxBytes } = incoming;
   await mkdir(dir, { mode: 0o700 });
-  const { received } = await unpackContext(stream, dir, { bytes: maxBytes }, build.signal);
-  build.contextBytes = received;
+  const received = await unpack(build, stream, dir, maxBytes);
   await checkDockerfile(dir, spec);
+  build.received(received);
+}
+
+/** A client that goes away ends its context as if it were too short, and is known to have gone a little later. */
+async function unpack(build: Build, stream: AsyncIterable<Buffer>, dir: string, bytes: number): Promise<number> {
+  try {
+    const { received } = await unpackContext(stream, dir, { bytes }, build.signal);
+    return received;
+  } catch (error) {
+    if (!isBuildvisorError(error, 'CONTEXT_INVALID')) throw error;
+    await sleep(goneWithinMs, undefined, { signal: build.signal }).catch(() => undefined);
+    build.signal.throwIfAborted();
+    throw error;
+  }
 }
 
 /** BuildKit takes `dockerfile` where there is no `Dockerfile`, unless a name was given (frontend/dockerui/config.go). */

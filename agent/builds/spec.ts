@@ -18,9 +18,13 @@ export interface BuildSpec {
   tags: string[];
   platforms: string[];
   noCache: boolean;
+  /** Name of the cache of its RUN steps, see `generationOption`. */
+  generation: string;
   pull: boolean;
   network: 'default' | 'none' | 'host';
   output: OutputType;
+  /** Whether it goes on when its client goes. */
+  detach: boolean;
 }
 
 /** What the machine allows, as far as a spec can break it. */
@@ -62,13 +66,26 @@ export function checkSpec(wire: WireSpec, rules: SpecRules): BuildSpec {
     tags: checkList('tags', wire.tags, patterns.tag, 'an image name, such as registry.example/app:1.0'),
     platforms: checkList('platforms', wire.platforms, patterns.platform, 'OS/ARCH[/VARIANT], such as linux/amd64'),
     noCache: wire.noCache,
+    generation: checkGeneration(wire),
     pull: wire.pull,
     network: checkNetwork(wire.network, rules.entitlements),
     output,
+    detach: wire.detach,
   };
+  if (spec.detach && isStreamedBack(spec))
+    throw refuse(
+      'detach',
+      `cannot be with output ${output}`,
+      'Its output is streamed back to the client: push it, or keep the result in the cache.',
+    );
   if (output === 'push' && spec.tags.length === 0)
     throw refuse('tags', 'is empty, and a push needs at least one tag to push to');
   return spec;
+}
+
+/** Whether the result goes back to the client that asked for the build, and to nobody else. */
+export function isStreamedBack({ output }: Pick<BuildSpec, 'output'>): boolean {
+  return output !== 'none' && output !== 'push';
 }
 
 function checkText(field: string, text: string, pattern: RegExp, rule: string): string {
@@ -100,6 +117,14 @@ function checkPath(path: string): string {
   if (bad || path.length > most.short)
     throw refuse('dockerfile', `is "${path.slice(0, 100)}"`, 'It must be a path inside the context, without "..".');
   return parts.join('/');
+}
+
+function checkGeneration({ generation, noCache }: WireSpec): string {
+  if (generation.length > most.short)
+    throw refuse('generation', `has ${generation.length} characters, over ${most.short}`);
+  if (generation !== '' && noCache)
+    throw refuse('generation', 'is set together with no_cache', 'The one keeps cache mounts, the other empties them.');
+  return generation;
 }
 
 function checkNetwork(network: string, entitlements: readonly string[]): BuildSpec['network'] {
