@@ -27,6 +27,7 @@ const limitMs = 45 * 60_000;
 
 const buildx = buildxIn(artefact(readArtefacts(), 'tools'));
 const machines = new TestMachines({ driver: 'process', cacheBytes: 40 * gib, scratchBytes: 4 * gib });
+machines.closeOnSignals();
 const configText = '# buildvisor config 1\n[machine]\nidle-timeout = "never"\n';
 
 /** What one way of building the targets took. */
