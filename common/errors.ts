@@ -45,6 +45,7 @@ export const systemCodes = [
   'DRIVER_MISSING',
   'ARTEFACT_MISSING',
   'DRAINING',
+  'QUEUE_FULL',
   'NOT_READY',
   'INTERNAL',
 ] as const;

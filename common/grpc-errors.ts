@@ -29,6 +29,7 @@ const statusOf: Partial<Record<ErrorCode, status>> = {
   TIMED_OUT: status.DEADLINE_EXCEEDED,
   ABORTED: status.CANCELLED,
   DRAINING: status.UNAVAILABLE,
+  QUEUE_FULL: status.RESOURCE_EXHAUSTED,
   NOT_READY: status.UNAVAILABLE,
   BUILDKITD_FAILED: status.UNAVAILABLE,
 };

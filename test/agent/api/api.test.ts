@@ -44,6 +44,7 @@ const facts: MachineFacts = {
   buildkitdLastFailure: undefined,
   buildsMemoryBytes: 0,
   pressure: undefined,
+  slots: undefined,
   buildsRunning: 0,
 };
 
@@ -74,7 +75,7 @@ beforeEach(async () => {
     },
     onChange: () => undefined,
   });
-  builds.attach(new Gate({ upstream: join(dir, 'nobody.sock'), recorder: builds, log }));
+  builds.attach(new Gate({ maxBuilds: 4, upstream: join(dir, 'nobody.sock'), recorder: builds, log }));
   api = createApi({
     machine: { state, facts: () => facts, shutdown: (reason) => stops.push(reason) },
     builds: () => ({ builds, state, rules: { scope: parseScope('acme/app/main'), entitlements: [] } }),
