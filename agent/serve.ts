@@ -108,7 +108,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
       });
       parts.pressure = pressure;
       gate = new Gate({
-        ...{ upstream, recorder: builds, log, admission: pressure },
+        ...{ upstream, recorder: builds.recorder, log, admission: pressure },
         maxBuilds: parts.config.buildkit.maxBuilds ?? defaultMaxBuilds(cpus().length, buildsMemoryLimit()),
         memory: parts.memory.look,
         onChange: () => state.touch(),

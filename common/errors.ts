@@ -40,6 +40,7 @@ export const systemCodes = [
   'AGENT_FAILED',
   'BUILDKITD_FAILED',
   'BUILD_INTERRUPTED',
+  'EVENTS_LOST',
   'VM_FAILED',
   'VM_NOT_RUNNING',
   'DRIVER_MISSING',

@@ -29,7 +29,7 @@ export class Traces {
 
   /** The header fields of a call that belongs to no build: without a trace that has several, which would grow for ever. */
   ofNone(headers: HeaderField[]): HeaderField[] {
-    const id = traceparent.exec(headers.find(([name]) => name === header)?.[1] ?? '')?.[2];
+    const id = traceIdOf(headers);
     return id !== undefined && this.isSplit(id) ? headers.filter(([name]) => name !== header) : headers;
   }
 
@@ -57,6 +57,11 @@ export class Traces {
       }
     return trace;
   }
+}
+
+/** Trace id of a call as its client sent it, 32 lower-case hex digits. */
+export function traceIdOf(headers: readonly HeaderField[]): string | undefined {
+  return traceparent.exec(headers.find(([name]) => name === header)?.[1] ?? '')?.[2];
 }
 
 /** The same for every call of a build, without being kept. All zeros, which is invalid, takes 2^128 builds. */

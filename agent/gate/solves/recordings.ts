@@ -1,7 +1,7 @@
 import { readFields, readMapEntry } from '../../../common/protobuf.ts';
 import type { Logger } from '../../log.ts';
 import type { CallEnd } from '../call.ts';
-import type { GateRecorder, SolveOutcome } from '../recorder.ts';
+import type { GateRecorder, SolveOutcome, SolveStart } from '../recorder.ts';
 import { grpcCodes } from '../status.ts';
 
 /**
@@ -33,11 +33,12 @@ export class Recordings {
    * A solve begins. `undefined` when one of that name runs already: buildkitd will refuse the second.
    * @param openStatus opens a Status stream of our own, for a client that wants none
    */
-  begin(ref: string, build: string | undefined, openStatus: () => void): Recording | undefined {
+  begin(start: SolveStart, openStatus: () => void): Recording | undefined {
+    const { ref } = start;
     if (ref === '' || this.#live.has(ref)) return undefined;
     const solve = new Recording(ref, openStatus);
     this.#live.set(ref, solve);
-    this.#recorder.solveStarted({ ref, build });
+    this.#recorder.solveStarted(start);
     solve.wait(ownStatusAfter, () => this.#watch(solve));
     return solve;
   }

@@ -1,4 +1,5 @@
 import { readCutFields } from '../../../common/protobuf.ts';
+import { readSolveAbout, type SolveAbout } from '../about.ts';
 
 /** What matters here of a SolveRequest (api/services/control/control.proto). */
 export interface SolveRequest {
@@ -10,11 +11,14 @@ export interface SolveRequest {
   isGateway: boolean;
   /** Sessions it uses: its own, that of its policy, and those shared by several builds. */
   sessions: string[];
+  /** For whoever looks at the build later. */
+  about: SolveAbout;
 }
 
 /** Reads a message, or the beginning of one: what comes after the cut is then not known. */
 export function readSolveRequest(message: Buffer): SolveRequest {
-  const request: SolveRequest = { ref: '', internal: false, isGateway: true, sessions: [] };
+  const about = readSolveAbout(message);
+  const request: SolveRequest = { ref: '', internal: false, isGateway: true, sessions: [], about };
   const sessions = new Set<string>();
   for (const { number, bytes, value } of readCutFields(message))
     switch (number) {

@@ -1,5 +1,7 @@
 import type { Ticket } from '../admission/slots.ts';
 import type { Call } from '../call.ts';
+import type { SolveStart } from '../recorder.ts';
+import { traceIdOf } from '../traces.ts';
 import type { Held } from './early.ts';
 import type { Recording } from './recordings.ts';
 import type { SolveRequest } from './solve-request.ts';
@@ -9,6 +11,8 @@ import type { Turns } from './turns.ts';
 export class Solve {
   readonly request: SolveRequest;
   readonly call: Call;
+  /** As the recorder is told of it. */
+  readonly start: SolveStart;
   /** When its Solve came, in milliseconds since the epoch. */
   readonly at = Date.now();
   /** Its other calls that came before it was let go. */
@@ -28,6 +32,8 @@ export class Solve {
   constructor(request: SolveRequest, call: Call) {
     this.request = request;
     this.call = call;
+    const { ref, about } = request;
+    this.start = { ref, build: call.origin.build, about, trace: traceIdOf(call.headers) };
   }
 
   get ref(): string {

@@ -121,7 +121,7 @@ export class Solves {
     const { ref, request, call } = solve;
     solve.state = 'open';
     sessions.release(request.sessions);
-    solve.recording = recordings.begin(ref, call.origin.build, () => openStatus(ref));
+    solve.recording = recordings.begin(solve.start, () => openStatus(ref));
     if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.headers = traces.of(ref, call.headers);
     call.open();
@@ -132,8 +132,7 @@ export class Solves {
   #tellQueued(solve: Solve): void {
     if (solve.isTold) return;
     solve.isTold = true;
-    const { ref, call, at } = solve;
-    this.#options.recorder.solveQueued({ ref, build: call.origin.build, at });
+    this.#options.recorder.solveQueued({ ...solve.start, at: solve.at });
   }
 
   /** Ends a build that was not let go, with all its calls. */
