@@ -1,208 +1,222 @@
-import {
-  type ClientHttp2Session,
-  connect,
-  type OutgoingHttpHeaders,
-  performServerHandshake,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
 import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
-import { toHeaders } from './headers.ts';
-import { type Holds, peekMessage, refusalOf } from './hold.ts';
-import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
-import { frameMessage, MessageReader } from './messages.ts';
+import type { Route } from './call.ts';
+import { ClientSide, ownSettings } from './client-side.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { refuse, relay, type Tap } from './relay.ts';
-import type { Solve, Solves } from './solves.ts';
-import { unavailable } from './status.ts';
+import type { HeldBudget } from './streams/held-budget.ts';
+import { Link } from './streams/link.ts';
+import { UpstreamSide } from './upstream-side.ts';
+import { Dispatch } from './wire/dispatch.ts';
+import { FrameReader } from './wire/frame-reader.ts';
+import { errorCodes, goAway, WireError } from './wire/frames.ts';
+import { Outlet } from './wire/outlet.ts';
+import { PrefaceReader } from './wire/preface-reader.ts';
 
-/** How long calls that are read to their end without their client may take, in milliseconds. */
-const lingerMs = 70_000;
-const control = '/moby.buildkit.v1.Control';
+/** Limits of a connection, in milliseconds. */
+const limits = {
+  /** Until a client has said that it speaks HTTP/2. */
+  preface: 10_000,
+  /** How long calls that are read to their end without their client may take. */
+  linger: 70_000,
+  /** Until a client makes the call that is told why buildkitd is not there. */
+  lonely: 20_000,
+  /** Until a client has closed a connection that we have ended. */
+  farewell: 1_000,
+};
+/** Bytes that a client has not taken, over which nothing more is read of it; what is answered here would pile up. */
+const mostForClient = 1024 ** 2;
+/** Bytes that wait for the other side's window, over which nothing more is read. */
+const mostWaiting = 4 * 1024 ** 2;
 
 /** What the connections of a gate share. */
 export interface ConnectionContext {
   /** Path of buildkitd's Unix socket. */
   upstream: string;
   recorder: GateRecorder;
-  solves: Solves;
-  holds: Holds;
+  route: Route;
+  budget: HeldBudget;
   log: Logger;
   whyGone: () => string | undefined;
-  /** Set once no more solves are taken. */
-  refusal: string | undefined;
 }
 
-/** One client's connection and its own one to buildkitd: streams map one to one, and the end of one is the other's. */
+/** One client's connection and its own one to buildkitd: frames pass from one to the other. */
 export class Connection {
   readonly #context: ConnectionContext;
-  readonly #origin: Origin;
-  readonly #down: ServerHttp2Session;
-  readonly #up: ClientHttp2Session;
+  readonly #client: Duplex;
+  readonly #upstream: Duplex;
+  readonly #link: Link;
+  readonly #clientSide: ClientSide;
+  readonly #upstreamSide: UpstreamSide;
+  readonly #onClose: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #ended = false;
 
-  constructor(context: ConnectionContext, origin: Origin, socket: Duplex, onClose: () => void) {
+  constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
+    const { recorder, route, budget } = context;
     this.#context = context;
-    this.#origin = origin;
-    const { log } = context;
-    this.#up = connect('http://localhost', {
-      ...upstreamOptions,
-      createConnection: () => createConnection(context.upstream),
+    this.#client = client;
+    this.#onClose = onClose;
+    this.#upstream = createConnection(context.upstream);
+    const pace = (): void => this.#pace();
+    const link = new Link({
+      client: new Outlet(client, pace),
+      upstream: new Outlet(this.#upstream, pace),
+      budget,
+      whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
     });
-    this.#up.on('connect', () => this.#up.setLocalWindowSize(windows.connection));
-    this.#up.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
-    this.#down = performServerHandshake(socket, sessionOptions);
-    // HTTP/2 has no half-closed connections, whatever the socket allows.
-    socket.once('end', () => this.#down.destroy());
-    this.#down.setLocalWindowSize(windows.connection);
-    // grpc-go ends a connection in a way that Node calls an error; a real one shows as its calls' end.
-    this.#down.on('error', (error) => log.debug({ error: String(error) }, "a client's connection ended"));
-    this.#down.on('stream', (stream, _headers, _flags, raw: string[]) => this.#serve(stream, toHeaders(raw)));
-    this.#up.on('close', () => {
-      if (!this.#down.destroyed) this.#down.close();
-    });
-    this.#down.on('close', () => {
-      this.#endUpstream();
-      onClose();
-    });
+    this.#link = link;
+    this.#clientSide = new ClientSide({ link, recorder, origin, route });
+    this.#upstreamSide = new UpstreamSide(link, this.#clientSide);
+    this.#limit(limits.preface, () =>
+      this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
+    );
+    link.client.write(ownSettings);
+    this.#readClient();
+    this.#readUpstream();
   }
 
   /** Ends the connection; its calls are called off. */
   close(): void {
-    this.#down.destroy();
+    this.#loseClient();
   }
 
-  /** The client is gone. What is still read to its end gets a limit, and the rest is reset by its streams. */
-  #endUpstream(): void {
-    if (this.#up.destroyed) return;
-    this.#up.close();
-    const timer = setTimeout(() => this.#up.destroy(), lingerMs);
-    this.#up.once('close', () => clearTimeout(timer));
-  }
-
-  #serve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { recorder } = this.#context;
-    recorder.activity(1);
-    stream.once('close', () => recorder.activity(-1));
-    switch (request[':path']) {
-      case `${control}/Solve`:
-        this.#whenAdmitted(stream, 'solve', () => this.#serveSolve(stream, request));
-        break;
-      case `${control}/Status`:
-        this.#whenAdmitted(stream, 'status', () => relay(stream, request, this.#up, this.#statusTap()));
-        break;
-      default:
-        relay(stream, request, this.#up, { whyGone: this.#context.whyGone });
-    }
-  }
-
-  /** Serves a call of a solve, at once unless solves are held just now. */
-  #whenAdmitted(stream: ServerHttp2Stream, kind: 'solve' | 'status', serve: () => void): void {
-    const { holds, log } = this.#context;
-    if (holds.isOpen) {
-      serve();
-      return;
-    }
-    this.#hold(stream, kind).then(
-      () => {
-        if (stream.destroyed || stream.closed) return;
-        serve();
-        stream.resume();
-      },
-      (error: unknown) => {
-        log.info({ error: refusalOf(error) }, 'a build that waited was refused');
-        refuse(stream, unavailable(refusalOf(error)));
-      },
+  #readClient(): void {
+    const dispatch = new Dispatch(this.#clientSide);
+    const frames = new FrameReader((frame) => dispatch.frame(frame));
+    const preface = new PrefaceReader(frames, () => clearTimeout(this.#timer));
+    this.#client.on('data', (chunk: Buffer) =>
+      this.#guard(
+        () => preface.push(chunk),
+        (error) => this.#failClient(error),
+      ),
     );
+    // HTTP/2 has no half-closed connections, whatever the socket allows.
+    this.#client.on('end', () => this.#loseClient());
+    this.#client.on('error', (error) =>
+      this.#context.log.debug({ error: String(error) }, "a client's connection broke"),
+    );
+    this.#client.on('close', () => this.#loseClient());
   }
 
-  async #hold(stream: ServerHttp2Stream, kind: 'solve' | 'status'): Promise<void> {
-    const { holds, solves } = this.#context;
-    const message = await peekMessage(stream);
-    if (message === undefined) return;
-    const { ref, internal } =
-      kind === 'solve' ? readSolveRequest(message) : { ref: readString(message, 1), internal: false };
-    // buildkitd waits already for a solve whose Status it has, or has it.
-    if (internal || solves.isKnown(ref)) return;
-    await (kind === 'solve' ? holds.solve(ref, stream) : holds.status(ref));
+  #readUpstream(): void {
+    const { log } = this.#context;
+    const dispatch = new Dispatch(this.#upstreamSide);
+    const frames = new FrameReader((frame) => dispatch.frame(frame));
+    this.#upstream.on('data', (chunk: Buffer) =>
+      this.#guard(
+        () => frames.push(chunk),
+        (error) => {
+          log.warn({ error: error.message }, 'buildkitd broke HTTP/2');
+          this.#loseUpstream();
+        },
+      ),
+    );
+    this.#upstream.on('end', () => this.#loseUpstream());
+    this.#upstream.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
+    this.#upstream.on('close', () => this.#loseUpstream());
   }
 
-  #serveSolve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { solves, refusal, whyGone } = this.#context;
-    if (refusal !== undefined && this.#origin.build === undefined) {
-      refuse(stream, unavailable(refusal));
-      return;
+  /** Reads. What one connection's frames break is that connection's end and nobody else's. */
+  #guard(read: () => void, fail: (error: WireError) => void): void {
+    if (this.#ended) return;
+    try {
+      read();
+    } catch (error) {
+      if (!(error instanceof WireError)) this.#context.log.error({ error }, 'a connection failed');
+      fail(error instanceof WireError ? error : new WireError(errorCodes.internalError, 'the gate failed'));
     }
-    let solve: Solve | undefined;
-    let response: Buffer | undefined;
-    const requests = new MessageReader((message) => {
-      const { ref, internal } = readSolveRequest(message);
-      // What a client asks for its own sake, such as buildx to learn what buildkitd can do, is no build.
-      if (internal) return;
-      solve = solves.begin(ref, this.#origin.build, () => this.#openStatus(ref));
-      if (solve) solve.cancel = (why) => call.cancel(why);
-    });
-    const responses = new MessageReader((message) => {
-      response = message;
-    });
-    const call = relay(stream, request, this.#up, {
-      whyGone,
-      request: (chunk) => requests.push(chunk),
-      response: (chunk) => responses.push(chunk),
-      ended: (end) => {
-        if (solve) solves.end(solve, end, response);
-      },
-    });
+    this.#endWhenDone();
+    this.#pace();
   }
 
-  #statusTap(): Tap {
-    const { solves, log } = this.#context;
-    let stream: ReturnType<Solves['openStatus']> | undefined;
-    const requests = new MessageReader((message) => {
-      stream ??= solves.openStatus(readString(message, 1));
-    });
-    const responses = new MessageReader((message) => {
-      if (stream) solves.status(stream, message);
-    });
-    return {
-      request: (chunk) => requests.push(chunk),
-      response: (chunk) => responses.push(chunk),
-      outlivesClient: () => stream !== undefined && solves.isNeeded(stream),
-      ended: () => {
-        const broken = requests.broken ?? responses.broken;
-        if (broken) log.warn({ ref: stream?.ref, error: broken.message }, 'a build was not recorded in full');
-        if (stream) solves.closeStatus(stream);
-      },
-    };
+  /** Each side is read as fast as the other takes it. */
+  #pace(): void {
+    if (this.#ended) return;
+    const { client, upstream, up, down, clientGone } = this.#link;
+    setFlowing(this.#upstream, clientGone || (!client.isFull && down.waitingBytes < mostWaiting));
+    if (clientGone) return;
+    setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
   }
 
-  /** Watches a solve whose client does not. buildkitd keeps the statuses of a finished build, so that this is never too late. */
-  #openStatus(ref: string): void {
-    const { solves } = this.#context;
-    if (this.#up.destroyed || this.#up.closed) return;
-    const stream = solves.openStatus(ref);
-    const responses = new MessageReader((message) => solves.status(stream, message));
-    const call = this.#up.request({
-      ':method': 'POST',
-      ':path': `${control}/Status`,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    });
-    call.on('data', (chunk: Buffer) => responses.push(chunk));
-    call.on('error', () => undefined);
-    call.on('close', () => solves.closeStatus(stream));
-    call.end(frameMessage(writeString(1, ref)));
+  /** Ends what has nothing left to do, after the client or buildkitd has gone. */
+  #endWhenDone(): void {
+    const { clientGone, upstreamGone, calls, open, down } = this.#link;
+    if (clientGone) {
+      if (open.size === 0 || upstreamGone) this.#end();
+    } else if (upstreamGone && this.#clientSide.lastStream > 0 && calls.size === 0 && down.waitingBytes === 0)
+      this.#sayFarewell();
+  }
+
+  /** The client broke HTTP/2: it is told how. */
+  #failClient(error: WireError): void {
+    this.#context.log.info({ code: error.code, error: error.message }, 'a client broke HTTP/2');
+    this.#link.client.write(goAway(this.#clientSide.lastStream, error.code, Buffer.from(error.message)));
+    this.#letClientGo();
+  }
+
+  /** buildkitd has gone, and all calls were told: the next ones are made on a new connection. */
+  #sayFarewell(): void {
+    this.#clientSide.turnAway(errorCodes.noError);
+    this.#letClientGo();
+  }
+
+  /** Ends the client's connection when it has taken what was said to it. */
+  #letClientGo(): void {
+    const client = this.#client;
+    this.#link.client.end();
+    const timer = setTimeout(() => client.destroy(), limits.farewell);
+    client.once('close', () => clearTimeout(timer));
+    client.removeAllListeners('data').resume();
+    this.#loseClient();
+  }
+
+  /** The client is gone. Its calls are reset, but for those that are read to their end. */
+  #loseClient(): void {
+    const link = this.#link;
+    if (link.clientGone) return;
+    link.clientGone = true;
+    for (const call of [...link.calls.values()]) call.clientReset(errorCodes.cancel);
+    link.down.abandon();
+    this.#upstreamSide.acknowledgeAll();
+    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#limit(limits.linger, () => this.#end());
+    this.#endWhenDone();
+    this.#pace();
+  }
+
+  /** buildkitd is gone. Calls are told why, also one that is still to come. */
+  #loseUpstream(): void {
+    const link = this.#link;
+    if (link.upstreamGone) return;
+    link.upstreamGone = true;
+    link.takesCalls = false;
+    this.#upstream.destroy();
+    for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
+    if (!link.clientGone) {
+      this.#clientSide.acknowledgeAll();
+      this.#limit(limits.lonely, () => this.#sayFarewell());
+    }
+    this.#endWhenDone();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#upstream.destroy();
+    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#onClose();
+  }
+
+  #limit(ms: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
   }
 }
 
-/** What matters here of a SolveRequest: `Ref` and `Internal`. */
-function readSolveRequest(message: Buffer): { ref: string; internal: boolean } {
-  const request = { ref: '', internal: false };
-  for (const { number, bytes, value } of readFields(message)) {
-    if (number === 1) request.ref = bytes?.toString() ?? '';
-    else if (number === 11) request.internal = value === 1;
-  }
-  return request;
+function setFlowing(socket: Duplex, flowing: boolean): void {
+  if (flowing === !socket.isPaused()) return;
+  if (flowing) socket.resume();
+  else socket.pause();
 }

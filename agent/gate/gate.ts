@@ -2,8 +2,11 @@ import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import { type Admission, Holds, openAdmission } from './hold.ts';
+import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
+import { Router } from './router.ts';
 import { Solves } from './solves.ts';
+import { HeldBudget } from './streams/held-budget.ts';
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -21,24 +24,22 @@ export interface GateOptions {
 /** The one door to buildkitd: passes BuildKit's gRPC API through and tells the recorder about solves. */
 export class Gate {
   readonly #context: ConnectionContext;
+  readonly #solves: Solves;
+  readonly #own: OwnCalls;
+  readonly #router: Router;
   readonly #connections = new Set<Connection>();
   #closed = false;
 
   constructor({ upstream, recorder, log, admission = openAdmission, whyGone = () => undefined }: GateOptions) {
-    this.#context = {
-      upstream,
-      recorder,
-      solves: new Solves(recorder, log),
-      holds: new Holds(admission),
-      log,
-      whyGone,
-      refusal: undefined,
-    };
+    this.#solves = new Solves(recorder, log);
+    this.#own = new OwnCalls(upstream, log);
+    this.#router = new Router({ solves: this.#solves, holds: new Holds(admission), own: this.#own, log });
+    this.#context = { upstream, recorder, route: this.#router.route, budget: new HeldBudget(), log, whyGone };
   }
 
   /** Solves that buildkitd works on. */
   get solving(): number {
-    return this.#context.solves.live;
+    return this.#solves.live;
   }
 
   /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
@@ -55,7 +56,7 @@ export class Gate {
 
   /** Takes no more solves from outside: they get gRPC's UNAVAILABLE with the reason. Those that run go on. */
   drain(reason: string): void {
-    this.#context.refusal ??= reason;
+    this.#router.refusal ??= reason;
   }
 
   /**
@@ -64,7 +65,7 @@ export class Gate {
    * @returns whether there was such a solve
    */
   async cancel(ref: string, why?: string): Promise<boolean> {
-    const solve = this.#context.solves.find(ref);
+    const solve = this.#solves.find(ref);
     if (!solve) return false;
     solve.cancel?.(why);
     await solve.done.promise;
@@ -75,6 +76,7 @@ export class Gate {
   async close(): Promise<void> {
     this.#closed = true;
     for (const connection of this.#connections) connection.close();
-    await this.#context.solves.allEnded();
+    await this.#solves.allEnded();
+    this.#own.close();
   }
 }

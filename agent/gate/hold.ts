@@ -1,6 +1,5 @@
-import type { ServerHttp2Stream } from 'node:http2';
 import { toBuildvisorError } from '../../common/errors.ts';
-import { MessageReader } from './messages.ts';
+import type { Call } from './call.ts';
 
 /** Whoever decides when a solve may go to buildkitd. */
 export interface Admission {
@@ -35,12 +34,12 @@ export class Holds {
   }
 
   /** Waits until a Solve may go. Rejects when it may not. */
-  async solve(ref: string, stream: ServerHttp2Stream): Promise<void> {
+  async solve(ref: string, call: Call): Promise<void> {
     if (this.#admission.isOpen) return;
     const held = Promise.withResolvers<void>();
     this.#held.set(ref, held);
     try {
-      await this.#admission.enter(whileOpen(stream));
+      await this.#admission.enter(whileOpen(call));
     } finally {
       if (this.#held.get(ref) === held) this.#held.delete(ref);
       held.resolve();
@@ -55,39 +54,11 @@ export class Holds {
   }
 }
 
-/** Fires when the stream's client has gone. */
-function whileOpen(stream: ServerHttp2Stream): AbortSignal {
+/** Fires when the call is over. */
+function whileOpen(call: Call): AbortSignal {
   const controller = new AbortController();
-  if (stream.destroyed || stream.closed) controller.abort();
-  stream.once('close', () => controller.abort());
+  call.whenOver(() => controller.abort());
   return controller.signal;
-}
-
-/**
- * Reads a call's first message and puts its bytes back, as if they had not been read. The call is paused after it.
- * @returns `undefined` when the call ends before that, or has no message that can be read
- */
-export function peekMessage(stream: ServerHttp2Stream): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const chunks: Buffer[] = [];
-    let first: Buffer | undefined;
-    const reader = new MessageReader((message) => {
-      first ??= message;
-    });
-    const done = (): void => {
-      stream.off('data', onData).off('end', done).off('close', done);
-      resolve(first);
-    };
-    const onData = (chunk: Buffer): void => {
-      chunks.push(chunk);
-      reader.push(chunk);
-      if (first === undefined && reader.broken === undefined) return;
-      stream.pause();
-      stream.unshift(Buffer.concat(chunks));
-      done();
-    };
-    stream.on('data', onData).on('end', done).on('close', done);
-  });
 }
 
 /** What a client is told of a solve that may not begin. */

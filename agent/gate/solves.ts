@@ -1,7 +1,7 @@
 import { readFields, readMapEntry } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
+import type { CallEnd } from './call.ts';
 import type { GateRecorder, SolveOutcome } from './recorder.ts';
-import type { RelayEnd } from './relay.ts';
 import { grpcCodes } from './status.ts';
 
 /**
@@ -95,7 +95,7 @@ export class Solves {
   }
 
   /** A Solve call has ended; the solve is over when its Status stream is. */
-  end(solve: Solve, end: RelayEnd, response: Buffer | undefined): void {
+  end(solve: Solve, end: CallEnd, response: Buffer | undefined): void {
     solve.outcome = toOutcome(end, response);
     solve.endedAt = performance.now();
     if (solve.recorded && !this.#streams.has(solve.recorded)) this.#finish(solve);
@@ -164,7 +164,7 @@ export class Solve {
   }
 }
 
-function toOutcome(end: RelayEnd, response: Buffer | undefined): SolveOutcome {
+function toOutcome(end: CallEnd, response: Buffer | undefined): SolveOutcome {
   const status = end.status ?? {
     code: end.calledOff ? grpcCodes.cancelled : grpcCodes.unavailable,
     message: end.calledOff ? 'the build was cancelled' : 'buildkitd ended the call without an answer',
