@@ -6,9 +6,9 @@ import type { StateBoard } from './api/state.ts';
 import { Buildkitd, type BuildkitdOptions } from './buildkit/buildkitd.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
-import { bringUp } from './network/bring-up.ts';
+import { type Addresses, bringUp } from './network/bring-up.ts';
 import { checkClockAndEntropy } from './network/clock.ts';
-import { setUpStepsNetwork } from './network/steps-network.ts';
+import { renewStepsFilter, setUpStepsNetwork } from './network/steps-network.ts';
 import type { Parts } from './parts.ts';
 import { RootRepair } from './repair-root.ts';
 import { setHostname } from './sys/hostname.ts';
@@ -93,7 +93,9 @@ async function openVolumes(parts: Parts, state: StateBoard, log: Logger, signal:
 async function openNetwork(parts: Parts, log: Logger, signal: AbortSignal): Promise<void> {
   const { platform, config } = parts;
   if (config === undefined) return;
-  parts.network = await bringUp(config.network, platform, { hostname: config.machine.hostname, log, signal });
+  const onChange = (addresses: Addresses): Promise<void> => onAddresses(parts, addresses);
+  const { hostname } = config.machine;
+  parts.network = await bringUp(config.network, platform, { hostname, log, signal, onChange });
   const { address, gateway, dns } = parts.network;
   // On a `process` platform the namespace leads nowhere, filter or not.
   const required = platform.kind === 'guest';
@@ -101,6 +103,13 @@ async function openNetwork(parts: Parts, log: Logger, signal: AbortSignal): Prom
   if (parts.steps.reason !== undefined)
     log.warn({ reason: parts.steps.reason }, 'build steps have no network of their own');
   parts.phase('network');
+}
+
+/** The machine has other addresses: steps are to be kept from the new ones. @throws BuildvisorError `NETWORK_FAILED` */
+async function onAddresses(parts: Parts, addresses: Addresses): Promise<void> {
+  if (parts.network) Object.assign(parts.network, addresses);
+  const { bridge } = parts.steps ?? {};
+  if (bridge) await renewStepsFilter(bridge.subnet, addresses);
 }
 
 async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log: Logger): Promise<Buildkitd> {

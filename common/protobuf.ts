@@ -80,8 +80,17 @@ export function readMapEntry(entry: Buffer): [key: string, value: string] {
 
 /** A message of one string field, as StatusRequest is. */
 export function writeString(number: number, text: string): Buffer {
-  const bytes = Buffer.from(text);
+  return writeBytes(number, Buffer.from(text));
+}
+
+/** One field of bytes, a string or a message. */
+export function writeBytes(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([writeVarint(number * 8 + 2), writeVarint(bytes.length), bytes]);
+}
+
+/** One field of a number from 0 to 2^53. */
+export function writeNumber(number: number, value: number): Buffer {
+  return Buffer.concat([writeVarint(number * 8), writeVarint(value)]);
 }
 
 function writeVarint(value: number): Buffer {

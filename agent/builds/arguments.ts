@@ -1,3 +1,4 @@
+import { generationOption } from '../../common/generation.ts';
 import type { BuildSpec } from './spec.ts';
 
 /**
@@ -13,6 +14,7 @@ export function buildctlArguments(spec: BuildSpec, context: string, socket: stri
   for (const [key, value] of Object.entries(spec.labels)) options.push([`label:${key}`, value]);
   if (spec.platforms.length > 0) options.push(['platform', spec.platforms.join(',')]);
   if (spec.pull) options.push(['image-resolve-mode', 'pull']);
+  if (spec.generation !== '') options.push(generationOption(spec.generation));
   if (spec.network !== 'default') options.push(['force-network-mode', spec.network]);
   return [
     ...['--addr', `unix://${socket}`, 'build', '--progress', 'quiet', '--frontend', 'dockerfile.v0'],

@@ -18,6 +18,8 @@ export interface BuildSpec {
   tags: string[];
   platforms: string[];
   noCache: boolean;
+  /** Name of the cache of its RUN steps, see `generationOption`. */
+  generation: string;
   pull: boolean;
   network: 'default' | 'none' | 'host';
   output: OutputType;
@@ -62,6 +64,7 @@ export function checkSpec(wire: WireSpec, rules: SpecRules): BuildSpec {
     tags: checkList('tags', wire.tags, patterns.tag, 'an image name, such as registry.example/app:1.0'),
     platforms: checkList('platforms', wire.platforms, patterns.platform, 'OS/ARCH[/VARIANT], such as linux/amd64'),
     noCache: wire.noCache,
+    generation: checkGeneration(wire),
     pull: wire.pull,
     network: checkNetwork(wire.network, rules.entitlements),
     output,
@@ -100,6 +103,14 @@ function checkPath(path: string): string {
   if (bad || path.length > most.short)
     throw refuse('dockerfile', `is "${path.slice(0, 100)}"`, 'It must be a path inside the context, without "..".');
   return parts.join('/');
+}
+
+function checkGeneration({ generation, noCache }: WireSpec): string {
+  if (generation.length > most.short)
+    throw refuse('generation', `has ${generation.length} characters, over ${most.short}`);
+  if (generation !== '' && noCache)
+    throw refuse('generation', 'is set together with no_cache', 'The one keeps cache mounts, the other empties them.');
+  return generation;
 }
 
 function checkNetwork(network: string, entitlements: readonly string[]): BuildSpec['network'] {

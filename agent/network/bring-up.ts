@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { toBuildvisorError } from '../../common/errors.ts';
 import type { Config } from '../config/index.ts';
 import type { Logger } from '../log.ts';
@@ -33,7 +34,12 @@ export interface BringUpOptions {
   link?: string;
   /** Default {@link resolverFiles}. */
   files?: ResolverFiles;
+  /** Called when a renewed lease says something else than the one before, once that is in force. */
+  onChange?: (addresses: Addresses) => Promise<void>;
 }
+
+/** What a lease, or the config, says. */
+export type Addresses = Pick<Network, 'address' | 'gateway' | 'dns'>;
 
 const ipLimitMs = 10_000;
 
@@ -65,42 +71,61 @@ export async function bringUp(
   }
   await ip(['link set lo up', `link set ${link} up`], signal);
   mkdirSync(platform.runDir, { recursive: true });
-  const apply = (lease: Lease): Promise<string[]> => applyLease(link, lease, config.dns, files, signal);
+  const apply = (lease: Lease): Promise<Addresses> => applyLease(link, lease, config.dns, files, signal);
+  let now: Promise<Addresses | undefined> = Promise.resolve(undefined);
+  // One after the other: of two that come at once the later one holds.
   const onLease = (lease: Lease): void => {
-    apply(lease).catch((error) => {
-      options.log?.error({ link, error: toBuildvisorError(error).message }, 'a renewed lease could not be applied');
-    });
+    now = now
+      .then((last) => renew(link, last, lease, { ...options, apply }))
+      .catch((error) => {
+        options.log?.error({ link, error: toBuildvisorError(error).message }, 'a renewed lease could not be applied');
+        return undefined;
+      });
   };
   const onEnd = (): void => options.log?.warn({ link }, 'the DHCP client has ended; the lease will not be renewed');
   const client = await startDhcp(link, { limitMs, signal, runDir: platform.runDir, hostname, onLease, onEnd });
-  return { link, ...(await describe(client, apply)), close: client.close };
+  const first = applyFirst(client, apply);
+  now = now.then((renewed) => renewed ?? first.catch(() => undefined));
+  return { link, ...(await first), close: client.close };
 }
 
-async function describe(
-  client: DhcpClient,
-  apply: (lease: Lease) => Promise<string[]>,
-): Promise<Pick<Network, 'address' | 'gateway' | 'dns'>> {
+async function applyFirst(client: DhcpClient, apply: (lease: Lease) => Promise<Addresses>): Promise<Addresses> {
   try {
-    const dns = await apply(client.lease);
-    return { address: client.lease.address, gateway: client.lease.gateway, dns };
+    return await apply(client.lease);
   } catch (error) {
     client.close();
     throw error;
   }
 }
 
-/** Sets what the lease says. @returns the name servers in force: those of the config come before the server's */
+/** Sets what a renewed lease says, takes away an address that it replaces, and tells. */
+async function renew(
+  link: string,
+  last: Addresses | undefined,
+  lease: Lease,
+  { apply, onChange, log, signal }: BringUpOptions & { apply: (lease: Lease) => Promise<Addresses> },
+): Promise<Addresses> {
+  const addresses = await apply(lease);
+  if (last === undefined || isDeepStrictEqual(addresses, last)) return addresses;
+  log?.warn({ link, last, now: addresses }, 'the DHCP server gave another address, gateway or name server');
+  if (last.address !== undefined && last.address !== addresses.address)
+    await ip([`address del ${last.address} dev ${link}`], signal);
+  await onChange?.(addresses);
+  return addresses;
+}
+
+/** Sets what the lease says. @returns what is in force: name servers of the config come before the server's */
 async function applyLease(
   link: string,
   lease: Lease,
   configured: readonly string[],
   files: ResolverFiles,
   signal: AbortSignal | undefined,
-): Promise<string[]> {
+): Promise<Addresses> {
   await ip(addressLines(link, lease), signal);
   const dns = configured.length > 0 ? [...configured] : lease.dns;
   replaceFile(files.resolvConf, renderResolvConf(dns, lease.domain));
-  return dns;
+  return { address: lease.address, gateway: lease.gateway, dns };
 }
 
 function addressLines(

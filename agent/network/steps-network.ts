@@ -54,6 +54,31 @@ export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<S
   }
 }
 
+/**
+ * Renews the filter after the machine's own network has changed; the bridge stays, as buildkitd runs with it.
+ * @param subnet that of the bridge
+ * @throws BuildvisorError `NETWORK_FAILED` when the new network has an address in the bridge's, or the filter cannot be renewed: the old
+ * one is then still in force, and steps may reach what the new one was to keep them from
+ */
+export async function renewStepsFilter(subnet: string, options: StepsNetworkOptions): Promise<void> {
+  const { address, gateway, dns, signal } = options;
+  const refused = refusedNetworks(address, gateway);
+  const hidden = [...refused, ...dns.filter(isIPv4)].find((one) => overlap(one, subnet));
+  const failed = (reason: string, cause?: unknown): BuildvisorError =>
+    new BuildvisorError('NETWORK_FAILED', `The filter of the steps' network does not fit the new address: ${reason}`, {
+      facts: { reason },
+      hint: 'Boot the machine anew.',
+      cause,
+    });
+  if (hidden !== undefined) throw failed(`${hidden} lies in ${subnet}, the network of the steps`);
+  try {
+    await applyFilter({ bridge, refused, dns }, signal);
+  } catch (error) {
+    if (!isBuildvisorError(error, 'COMMAND_FAILED', 'TIMED_OUT')) throw error;
+    throw failed(describe(error), error);
+  }
+}
+
 function describe(error: BuildvisorError): string {
   const said = String(error.facts.stderr ?? '').split('\n');
   return [error.message, said.at(0) ?? ''].filter((text) => text !== '').join(': ');

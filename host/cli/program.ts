@@ -32,6 +32,7 @@ export function makeProgram(args: readonly string[], setExit: SetExit): Command 
     up: addUp,
     down: addDown,
     ls: addLs,
+    socket: addSocket,
     info: addInfo,
     du: addDu,
     prune: addPrune,
@@ -59,6 +60,13 @@ function addBuild(program: Command): void {
     .option('--label <key=value>', 'a label of the image', labelValue)
     .option('--platform <list>', 'platforms, such as linux/amd64,linux/arm64', commaValue)
     .option('--no-cache', 'run every step again, with empty cache mounts')
+    .option('--rerun', 'run every RUN step again, with cache mounts as they are: a generation of its own')
+    .addOption(
+      new Option(
+        '--generation <name>',
+        'cache RUN steps apart from other generations; a new name, such as the week, runs them again',
+      ),
+    )
     .option('--pull', 'ask the registry for newer base images')
     .addOption(
       new Option('--network <mode>', 'network of RUN steps; host must be allowed by the config').choices([
@@ -142,6 +150,37 @@ function addLs(program: Command): void {
     .option('--json', 'as JSON')
     .addHelpText('after', examples("buildvisor ls --json | jq -r '.[] | select(.live) | .scope'"))
     .action(async (flags) => (await import('./commands/ls.ts')).listMachines(flags));
+}
+
+function addSocket(program: Command): void {
+  const socket = program
+    .command('socket')
+    .summary('a BuildKit socket that boots its VM when it is used')
+    .description(
+      "Prints the address of a Unix socket with BuildKit's API, for docker buildx and buildctl. The VM of the scope is booted for the first call, " +
+        'and again when it has gone meanwhile. A process of its own serves the socket until it is stopped.',
+    )
+    .argument('<scope>', 'such as acme/app/main', scopeValue)
+    .option('--path <path>', 'where the socket is to be (default: a fixed place in the runtime folder)')
+    .addOption(
+      new Option(
+        '--foreground',
+        'serve it in this process, until SIGTERM or Ctrl-C; on the socket that systemd passed, if it did',
+      ).conflicts('stop'),
+    )
+    .option('--stop', 'serve it no longer; what runs through it goes on');
+  machineOptions(socket)
+    .addHelpText(
+      'after',
+      `
+Whoever can open the socket can use the VM; its mode is 0600. A connection without a call boots nothing.
+${examples(
+  'docker buildx create --name acme --driver remote "$(buildvisor socket acme/app/main)"',
+  'BUILDKIT_HOST=$(buildvisor socket acme/app/main) buildctl du',
+  'buildvisor socket acme/app/main --path /run/user/1000/acme.sock --memory 8GiB --foreground',
+)}`,
+    )
+    .action(async (scope, flags) => (await import('./commands/socket.ts')).offerSocket(scope, flags));
 }
 
 function addInfo(program: Command): void {

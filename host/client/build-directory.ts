@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { BuildvisorError } from '../../common/errors.ts';
+import { generationOption } from '../../common/generation.ts';
 import type { SolveStatus } from '../../common/status.ts';
 
 /** A build of a directory on this host; the upstream buildctl holds the session, so files go up as far as they changed. */
@@ -15,7 +16,10 @@ export interface DirectoryBuild {
   buildArgs?: Record<string, string> | undefined;
   labels?: Record<string, string> | undefined;
   platforms?: string[] | undefined;
+  /** Every step runs again, and its cache mounts are emptied first. */
   noCache?: boolean | undefined;
+  /** RUN steps are cached apart from those of other generations; a new name makes them run again, cache mounts kept. */
+  generation?: string | undefined;
   pull?: boolean | undefined;
   /** Network of RUN steps: `default`, `none` or `host`. `host` is asked for as an entitlement too. */
   network?: string | undefined;
@@ -58,6 +62,7 @@ export function buildctlArgs(build: DirectoryBuild, buildkitSocket: string): str
     ['platform', build.platforms?.join(',') || undefined],
     ['image-resolve-mode', build.pull ? 'pull' : undefined],
     ['force-network-mode', build.network],
+    ...(build.generation === undefined ? [] : [generationOption(build.generation)]),
     ...Object.entries(build.buildArgs ?? {}).map(([name, value]): [string, string] => [`build-arg:${name}`, value]),
     ...Object.entries(build.labels ?? {}).map(([name, value]): [string, string] => [`label:${name}`, value]),
   ];

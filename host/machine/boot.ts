@@ -47,6 +47,14 @@ export async function bootMachine(options: UpOptions): Promise<Machine> {
   });
 }
 
+/**
+ * Checks what a VM is to be booted with, and boots none.
+ * @throws BuildvisorError `CONFIG_INVALID`, `SCOPE_MISMATCH`, `USAGE`, …
+ */
+export async function checkUpOptions(options: UpOptions): Promise<void> {
+  await makeRequest(options);
+}
+
 /** Waits for a VM that another call boots or booted. Gives `undefined` when it went. */
 async function joinMachine(
   dir: string,

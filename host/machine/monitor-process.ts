@@ -60,8 +60,8 @@ function monitorArgs(scope: Scope): string[] {
   return [join(here, 'cli.cjs'), 'vm', scope];
 }
 
-/** What a monitor gets of the caller's environment. It lives on for other callers, so nothing of this one's business. */
-function monitorEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+/** What a process that lives on for other callers gets of this one's environment: nothing of its own business. */
+export function monitorEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const passed =
     /^(PATH|HOME|USER|TMPDIR|LANG|LC_ALL|TZ|XDG_\w+|BUILDVISOR_\w+|NODE_COMPILE_CACHE|(https?|no|all)_proxy)$/i;
   return Object.fromEntries(Object.entries(env).filter(([name]) => passed.test(name)));

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BuildvisorError, hasErrno, toBuildvisorError } from '../../common/errors.ts';
+import { type BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { fromWireError } from '../../common/grpc-errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -128,8 +128,9 @@ async function untilReady(apiSocket: string): Promise<void> {
     const client = connectApi(apiSocket);
     try {
       return (await client.info({ limitMs: 5_000 })).state?.phase === 'READY' ? true : undefined;
-    } catch {
-      // Nobody answers while the agent is away.
+    } catch (error) {
+      // Nobody answers while the agent is away, or not in time while it starts.
+      if (!isBuildvisorError(error, 'VM_NOT_RUNNING', 'NOT_READY', 'TIMED_OUT')) throw error;
       return undefined;
     } finally {
       client.close();

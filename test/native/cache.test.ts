@@ -1,4 +1,5 @@
 /** The cache of a real machine: what it holds, and what is taken away. */
+import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient, CacheRecord, PruneEvent, PruneOptions } from '../../host/client/types.ts';
@@ -32,6 +33,10 @@ async function prune(options: PruneOptions): Promise<{ records: CacheRecord[]; s
   const events: PruneEvent[] = [];
   for await (const event of api.prune(options)) events.push(event);
   return { records: events.flatMap(({ record }) => record ?? []), sum: events.at(-1)?.done };
+}
+
+async function* tarOf(folder: string): AsyncGenerator<Buffer> {
+  yield execFileSync('tar', ['-C', folder, '-c', '.'], { maxBuffer: 64 * 1024 ** 2 });
 }
 
 const types = (records: readonly CacheRecord[]): string[] => [...new Set(records.map(({ type }) => type))].sort();
@@ -77,5 +82,34 @@ describe('--no-cache', () => {
     await buildOn(machine, { context });
     const emptied = await buildOn(machine, { context, noCache: true });
     expect(logOf(emptied.statuses)).not.toContain('kept');
+  });
+
+  test('a generation of its own runs every step again, with cache mounts as they are', async () => {
+    const plain = await buildOn(machine, { context });
+    expect(plain.counts).toMatchObject({ run: 0 });
+    const other = await buildOn(machine, { context, generation: 'week 47' });
+    expect(other.counts).toMatchObject({ run: 3, cached: 1 });
+    expect(logOf(other.statuses)).toContain('kept');
+    // Each finds its own again.
+    for (const generation of ['week 47', undefined])
+      expect((await buildOn(machine, { context, generation })).counts).toMatchObject({ run: 0 });
+    const { records } = await api.diskUsage({ kinds: ['cache-mounts'] });
+    expect(records).toHaveLength(1);
+  });
+
+  test('over the API as well', async () => {
+    const built = async (generation: string): Promise<number | undefined> => {
+      let run: number | undefined;
+      for await (const { result } of api.build({ id: crypto.randomUUID(), generation }, tarOf(context)))
+        run = result?.steps?.run ?? run;
+      return run;
+    };
+    expect(await built('week 48')).toBe(3);
+    expect(await built('week 48')).toBe(0);
+    await expect(
+      (async () => {
+        for await (const _ of api.build({ id: 'both', generation: 'a', noCache: true }, tarOf(context)));
+      })(),
+    ).rejects.toMatchObject({ code: 'USAGE' });
   });
 });

@@ -32,10 +32,10 @@ function addresses(lab: NetworkLab, link: string): string[] {
 
 const read = (lab: NetworkLab, name: string): string => readFileSync(join(lab.dir, name), 'utf8');
 
-async function serveDhcp(lab: NetworkLab): Promise<void> {
+async function serveDhcp(lab: NetworkLab, net = '10.0.2'): Promise<void> {
   const conf = join(lab.dir, 'udhcpd.conf');
-  const options = ['subnet 255.255.255.0', 'router 10.0.2.2', 'dns 10.0.2.3', 'domain example.test', 'lease 3600'];
-  const lines = ['start 10.0.2.15', 'end 10.0.2.15', 'interface tap0', 'min_lease 1', `lease_file ${lab.dir}/leases`];
+  const options = ['subnet 255.255.255.0', `router ${net}.2`, `dns ${net}.3`, 'domain example.test', 'lease 3600'];
+  const lines = [`start ${net}.15`, `end ${net}.15`, 'interface tap0', 'min_lease 1', `lease_file ${lab.dir}/leases`];
   writeFileSync(join(lab.dir, 'leases'), '');
   writeFileSync(
     conf,
@@ -78,6 +78,26 @@ test('an address by DHCP, renewed while the client runs', async () => {
   expect(route()).toMatch(/^default via 10\.0\.2\.2 dev eth0/);
   expect(addresses(lab, 'eth0')).toEqual(['10.0.2.15/24']);
   expect(read(lab, 'resolv.conf')).toBe('search example.test\nnameserver 9.9.9.9\n');
+});
+
+test('another address by DHCP takes the place of the last one, and steps are kept from its network', async () => {
+  await using lab = openNetworkLab();
+  await serveDhcp(lab);
+  const args = [fixture('network.ts'), 'bring-up', '{"mode":"dhcp","dns":[]}', lab.dir, 'eth0', '30000', 'steps'];
+  expect(JSON.parse(await lab.start(lab.guest, process.execPath, ...args))).toMatchObject({ address: '10.0.2.15/24' });
+  const refused = (): string => lab.in(lab.guest, 'iptables', '-S', 'BV-STEPS');
+  expect(refused()).toContain('-d 10.0.2.0/24 -j BV-REFUSE');
+  process.kill(Number(read(lab, 'udhcpd.pid')), 'SIGKILL');
+  for (const address of ['10.9.8.2/24', '10.9.8.3/24']) lab.in(lab.vmm, 'ip', 'address', 'add', address, 'dev', 'tap0');
+  await serveDhcp(lab, '10.9.8');
+  // udhcpc gives its lease back and asks anew.
+  process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR2');
+  process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR1');
+  for (let i = 0; i < 100 && !refused().includes('10.9.8.'); i++) await sleep(100);
+  expect(refused()).toContain('-d 10.9.8.0/24 -j BV-REFUSE');
+  expect(refused()).toContain('-d 10.9.8.3/32 -p udp');
+  expect(refused()).not.toContain('10.0.2.');
+  expect(addresses(lab, 'eth0')).toEqual(['10.9.8.15/24']);
 });
 
 test('no DHCP server is an error within the limit', async () => {

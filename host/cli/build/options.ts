@@ -1,3 +1,4 @@
+import { usageError } from '../exit.ts';
 import type { MachineFlags } from '../machine-options.ts';
 import type { ProgressMode } from '../progress/progress.ts';
 
@@ -12,6 +13,8 @@ export interface BuildFlags extends MachineFlags {
   output?: string[];
   push?: boolean;
   cache: boolean;
+  rerun?: boolean;
+  generation?: string;
   pull?: boolean;
   network?: 'default' | 'none' | 'host';
   secret?: string[];
@@ -20,4 +23,17 @@ export interface BuildFlags extends MachineFlags {
   durable?: boolean;
   progress: ProgressMode;
   quiet?: boolean;
+}
+
+/**
+ * The flags with the generation of the build's RUN steps: the one that is named, or a new one.
+ * @throws BuildvisorError `USAGE`
+ */
+export function withGeneration(flags: BuildFlags): BuildFlags {
+  const { rerun, generation, cache } = flags;
+  if (generation === '') throw usageError('--generation needs a name');
+  if (rerun && generation !== undefined) throw usageError('--rerun is a generation of its own; give one of the two');
+  if (!cache && (rerun || generation !== undefined))
+    throw usageError('--no-cache empties cache mounts, --rerun and --generation keep them; give one of them');
+  return rerun ? { ...flags, generation: crypto.randomUUID() } : flags;
 }

@@ -7,7 +7,7 @@ import { openProgress, resolveMode } from '../progress/progress.ts';
 import { Display } from './display.ts';
 import { catchInterrupts } from './interrupt.ts';
 import { MachineStep } from './machine-step.ts';
-import type { BuildFlags } from './options.ts';
+import { type BuildFlags, withGeneration } from './options.ts';
 import { OutputFiles } from './output-files.ts';
 import { type OutputSpec, parseOutputs } from './outputs.ts';
 import { summaryLines } from './summary.ts';
@@ -35,7 +35,8 @@ export interface RouteResult {
  * `buildvisor build`: boots the scope's VM if it is not up, builds, shows it. Throws the build's error, with everything that
  * belongs above its `error:` line printed.
  */
-export async function runBuild(context: string, flags: BuildFlags): Promise<void> {
+export async function runBuild(context: string, given: BuildFlags): Promise<void> {
+  const flags = withGeneration(given);
   const scope = requireScope(flags.scope);
   const mode = flags.quiet ? 'quiet' : resolveMode(flags.progress, process.stderr, process.env);
   const specs = parseOutputs(flags.output ?? [], {

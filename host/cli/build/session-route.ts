@@ -50,6 +50,7 @@ export async function buildSession({
         labels: flags.label,
         platforms: flags.platform,
         noCache: !flags.cache,
+        generation: flags.generation,
         pull: flags.pull,
         network: flags.network,
         outputs: outputs.map(({ spec, dest }) => formatOutput(spec, dest)),

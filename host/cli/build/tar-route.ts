@@ -84,6 +84,7 @@ function specOf(scope: string, flags: BuildFlags, output: OutputSpec | undefined
     platforms: flags.platform ?? [],
     labels: flags.label ?? {},
     noCache: !flags.cache,
+    ...(flags.generation === undefined ? {} : { generation: flags.generation }),
     pull: flags.pull ?? false,
     ...(flags.network === undefined ? {} : { network: flags.network }),
     output: { type: (output && outputTypes[output.type]) ?? 'NONE' },

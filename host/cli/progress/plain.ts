@@ -4,7 +4,7 @@ import type { Ending, Output, Progress } from './progress.ts';
 import { closingLine, failureReport, logSeconds, warningReport } from './report.ts';
 import { afterReturns } from './step-log.ts';
 import { plainText } from './text.ts';
-import { completedAt, isCompleted, type Part, type Step, Trace } from './trace.ts';
+import { completedAt, isCompleted, type Part, type Step, settleMs, Trace } from './trace.ts';
 
 /** A step keeps the printer at least this long while it has something to say, so that lines do not mix (ms). */
 const turnMs = 5_000;
@@ -18,8 +18,6 @@ const partEveryShare = 0.05;
 
 /** Lines are printed at most this often (ms). */
 const everyMs = 100;
-/** BuildKit ends and begins some steps again at once: a step is done when it has been for this long (ms). */
-const settleMs = 250;
 
 /** Lines only, no cursor movement, in the form CI logs know from BuildKit: `#3 [build 1/2] RUN make`, `#3 DONE 1.2s`. */
 export class PlainProgress implements Progress {

@@ -3,6 +3,12 @@ import { isBuildKitStep } from '../../../common/steps.ts';
 import { addInterval, type Interval, spanOf } from './intervals.ts';
 import { StepLog } from './step-log.ts';
 
+/**
+ * BuildKit ends and begins some steps again at once: a step is over when it has been completed for this long (ms). Renderers that
+ * cannot take a line back wait so long for it.
+ */
+export const settleMs = 300;
+
 /** A part of a step with progress of its own, such as one layer's download. */
 export interface Part {
   id: string;

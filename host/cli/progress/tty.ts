@@ -2,11 +2,9 @@ import type { SolveStatus } from '../../../common/status.ts';
 import type { Ending, Output, Progress } from './progress.ts';
 import { closingLine, failureReport, warningReport } from './report.ts';
 import { Screen, type ScreenLine } from './screen.ts';
-import { completedAt, isCompleted, type Step, Trace } from './trace.ts';
+import { completedAt, isCompleted, type Step, settleMs, Trace } from './trace.ts';
 import { type LineOptions, makeLine, partLines, seconds, stepLine, windowLines } from './tty-lines.ts';
 
-/** A completed step waits this long before it is printed for good: BuildKit ends and begins some steps again at once (ms). */
-const settleMs = 300;
 /** Frames are drawn at most this often (ms). */
 const frameMs = 60;
 /** Lines of a running step's log in view, when there is room (BuildKit's own number). */

@@ -7,14 +7,24 @@ import { parseScope } from '../../../common/scope.ts';
 const rules = { scope: parseScope('acme/app/main'), entitlements: [] as string[] };
 
 function spec(changes: Partial<BuildSpec__Output> = {}): BuildSpec__Output {
-  const empty = { scope: '', dockerfile: '', target: '', network: '', noCache: false, pull: false, output: null };
-  return { id: 'b1', ...empty, buildArgs: {}, labels: {}, tags: [], platforms: [], ...changes };
+  const empty = { scope: '', dockerfile: '', target: '', network: '', noCache: false, generation: '' };
+  return {
+    id: 'b1',
+    ...empty,
+    pull: false,
+    output: null,
+    buildArgs: {},
+    labels: {},
+    tags: [],
+    platforms: [],
+    ...changes,
+  };
 }
 
 test('defaults', () => {
   expect(checkSpec(spec(), rules)).toEqual({
     ...{ id: 'b1', dockerfile: 'Dockerfile', dockerfileNamed: false, target: '', buildArgs: {}, labels: {}, tags: [] },
-    ...{ platforms: [], noCache: false, pull: false, network: 'default', output: 'none' },
+    ...{ platforms: [], noCache: false, generation: '', pull: false, network: 'default', output: 'none' },
   });
   expect(checkSpec(spec({ scope: 'acme/app/main', dockerfile: './a//b/Dockerfile' }), rules)).toMatchObject({
     dockerfile: 'a/b/Dockerfile',
@@ -42,6 +52,8 @@ test.each([
   ['build_args.A', { buildArgs: { A: 'a\0b' } }],
   ['build_args.A', { buildArgs: { A: 'x'.repeat(100_001) } }],
   ['labels', { labels: Object.fromEntries(Array.from({ length: 1001 }, (_, index) => [`l${index}`, ''])) }],
+  ['generation', { generation: 'x'.repeat(1001) }],
+  ['generation', { generation: 'a', noCache: true }],
   ['output', { output: { type: 'SINGLE' as never } }],
 ])('%s is refused: %j', (field, changes) => {
   expect(() => checkSpec(spec(changes), rules)).toThrow(expect.objectContaining({ code: 'USAGE', facts: { field } }));

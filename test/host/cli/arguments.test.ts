@@ -37,6 +37,8 @@ describe('bad usage', () => {
     ['build --scope', 'argument missing'],
     ['build --scope A/B', '"A/B" is not a scope'],
     ['build --scope ..', '".." is not a scope'],
+    ['build --rerun --no-cache', 'give one of them'],
+    ['build --rerun --generation 47', 'give one of the two'],
     ['build --memory lots', 'A size is a number with a unit'],
     ['build --memory 0', 'A size is a number with a unit'],
     ['build --cpus 0', 'A whole number from 1 to 1024'],

@@ -1,0 +1,58 @@
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { residentTree } from '../lib/process-cost.ts';
+
+/** A process under a limit of memory. */
+export interface MemoryLimit {
+  /** What holds it to its limit. */
+  by: string;
+  /** Whether the limit was what ended it. */
+  readonly killed: boolean;
+  /** Takes the limit away; the process must have ended, or be moved by its own end. */
+  release(): void;
+}
+
+const controller = '/sys/fs/cgroup/memory';
+
+/**
+ * Puts a process, and what it starts from now on, under a limit as a VM of that size would. Where the kernel's memory controller
+ * (cgroup v1) cannot be had, it is killed by us when its resident memory and that of its children passes the limit.
+ */
+export function limitMemory(pid: number, bytes: number): MemoryLimit {
+  return existsSync(join(controller, 'memory.limit_in_bytes')) ? inCgroup(pid, bytes) : watched(pid, bytes);
+}
+
+function inCgroup(pid: number, bytes: number): MemoryLimit {
+  const group = join(controller, `buildvisor-bench-${process.pid}-${pid}`);
+  mkdirSync(group);
+  writeFileSync(join(group, 'memory.limit_in_bytes'), String(bytes));
+  writeFileSync(join(group, 'cgroup.procs'), String(pid));
+  return {
+    by: 'the kernel',
+    // "oom_kill N" is in memory.oom_control since Linux 4.13 (cgroup-v1/memory.rst).
+    get killed() {
+      return Number(/^oom_kill (\d+)$/m.exec(readFileSync(join(group, 'memory.oom_control'), 'latin1'))?.[1] ?? 0) > 0;
+    },
+    release() {
+      for (const left of readFileSync(join(group, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean))
+        writeFileSync(join(controller, 'cgroup.procs'), left);
+      rmdirSync(group);
+    },
+  };
+}
+
+function watched(pid: number, bytes: number): MemoryLimit {
+  let killed = false;
+  const timer = setInterval(() => {
+    if (killed || residentTree(pid) < bytes) return;
+    killed = true;
+    process.kill(pid, 'SIGKILL');
+  }, 50);
+  return {
+    by: 'the bench, which kills it',
+    get killed() {
+      return killed;
+    },
+    release: () => clearInterval(timer),
+  };
+}
