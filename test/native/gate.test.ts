@@ -163,7 +163,7 @@ test('a failing build keeps its error for the client and its step for us', async
 test.each([
   ['a step', 'RUN echo before >&2; exit 7\n', 'exit 7'],
   ['an instruction', 'FORM scratch\n', undefined],
-])('an error of %s that is longer than Node's HTTP/2 takes reaches its client whole', async (_, last, step) => {
+])('an error of %s that is longer than 64 KiB reaches its client whole', async (_, last, step) => {
   const context = await makeContext(buildkitd.dir, `${fromBusybox}${'# a long Dockerfile\n'.repeat(10_000)}${last}`);
   const result = await buildctl(gate.socket, buildArgs(context, '--progress=plain'));
   expect(result.exitCode).toBe(1);
