@@ -46,6 +46,32 @@ export function* readFields(message: Buffer): Generator<Field, void, undefined> 
   }
 }
 
+/** The fields of a message of which only the beginning is there. Bytes that are cut off come as far as they are there. */
+export function* readCutFields(beginning: Buffer): Generator<Field, void, undefined> {
+  let at = 0;
+  try {
+    while (at < beginning.length) {
+      const key = readVarint(beginning, at);
+      const length = (key.value & 7) === 2 ? readVarint(beginning, key.end) : undefined;
+      const end = length ? length.end + length.value : endOfNumber(beginning, key);
+      if (length && end > beginning.length) {
+        yield { number: Math.floor(key.value / 8), bytes: beginning.subarray(length.end) };
+        return;
+      }
+      yield* readFields(beginning.subarray(at, end));
+      at = end;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+  }
+}
+
+/** Where a number ends whose key was read. */
+function endOfNumber(message: Buffer, { value, end }: { value: number; end: number }): number {
+  const type = value & 7;
+  return type === 0 ? readVarint(message, end).end : end + (type === 1 ? 8 : 4);
+}
+
 function readVarint(message: Buffer, from: number): { value: number; end: number } {
   let value = 0;
   let scale = 1;

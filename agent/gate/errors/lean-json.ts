@@ -50,7 +50,7 @@ export class LeanJson {
 function parse(rest: Buffer): unknown {
   if (rest.length <= longestRest) return JSON.parse(rest.toString());
   const text = rest.toString('utf8', 0, longestRest);
-  return JSON.parse(`${text.slice(0, text.lastIndexOf('},') + 1)}]}`);
+  return JSON.parse(`${text.slice(0, text.lastIndexOf('},{') + 1)}]}`);
 }
 
 function takeOutStrings(json: Buffer, mark: string): { rest: Buffer; strings: Buffer[] } {

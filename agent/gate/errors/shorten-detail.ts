@@ -1,9 +1,11 @@
 import { LeanJson } from './lean-json.ts';
-import { keepLines } from './source-lines.ts';
+import { keepLines, type Lines } from './source-lines.ts';
 import type { Detail } from './status-message.ts';
 
 /** Up to this a detail passes as it is, in bytes; what has no source file in it passes up to the second. */
 const small = { any: 16 * 1024, other: 1024 ** 2 };
+/** Most ranges of a source whose lines are not there. */
+const mostRanges = 100;
 /** How deep sources are looked for. */
 const deepest = 32;
 
@@ -67,19 +69,25 @@ function hasSource(value: object): value is Source {
 function shortenSource(source: Source, lean: LeanJson): unknown {
   // What the file was made from is of no use without the file, and may itself hold files.
   const { data, definition: _definition, ...info } = source.info;
-  const lines = {
-    first: Math.min(...source.ranges.map(({ start }) => start?.line ?? 0)),
-    last: Math.max(...source.ranges.map(({ start, end }) => Math.max(start?.line ?? 0, end?.line ?? 0))),
-  };
-  const base64 = lean.longString(data);
-  const file = base64 ?? (typeof data === 'string' ? Buffer.from(data) : undefined);
-  const shorter = file && keepLines(file, lines);
-  if (shorter === undefined) return { ...source, info };
-  const ranges = joinRanges(source.ranges.filter(({ start }) => (start?.line ?? 0) <= shorter.kept.last));
-  for (const range of ranges) {
-    if ((range.end?.line ?? 0) > shorter.kept.last) range.end = { line: shorter.kept.last };
+  const ranges = joinRanges(source.ranges);
+  const base64 = lean.longString(data) ?? (typeof data === 'string' ? Buffer.from(data) : undefined);
+  const shorter = base64 && keepLines(base64, spanOf(ranges));
+  if (shorter === undefined) return { ...source, info, ranges: ranges.slice(0, mostRanges) };
+  const { last } = shorter.kept;
+  const kept = ranges.filter(({ start }) => (start?.line ?? 0) <= last);
+  for (const range of kept) if ((range.end?.line ?? 0) > last) range.end = { line: last };
+  const short = { ...source, info: { ...info, data: shorter.data.toString('base64') }, ranges: kept };
+  // Clients do not know it; the build's own record does (agent/builds/source.ts).
+  return shorter.wholeLast > last ? { ...short, wholeLast: shorter.wholeLast } : short;
+}
+
+function spanOf(ranges: Source['ranges']): Lines {
+  const span = { first: Number.POSITIVE_INFINITY, last: 0 };
+  for (const { start, end } of ranges) {
+    span.first = Math.min(span.first, start?.line ?? 0);
+    span.last = Math.max(span.last, start?.line ?? 0, end?.line ?? 0);
   }
-  return { ...source, info: { ...info, data: shorter.data.toString('base64') }, ranges };
+  return span;
 }
 
 /** Ranges of which none goes on where another ends: a heredoc has one for each of its lines. */

@@ -39,6 +39,9 @@ export function fitFields(fields: readonly HeaderField[], maxListBytes: number):
 /** Longest value of a field that is neither the message nor the details, in bytes. */
 const mostOther = 64 * 1024;
 
+/** What no gRPC client can do without. */
+const needed = new Set([':status', 'content-type', 'grpc-status']);
+
 class Ending {
   readonly #max: number;
   readonly #others: HeaderField[];
@@ -81,7 +84,16 @@ class Ending {
     let fields = this.#write();
     while (listBytes(fields) > this.#max && this.#dropDetail()) fields = this.#write();
     if (listBytes(fields) <= this.#max) return fields;
+    while (listBytes(this.#others) > this.#max && this.#dropOther());
     return this.#writeMessage(this.#max - listBytes(this.#others));
+  }
+
+  /** Drops the longest field that gRPC can do without. */
+  #dropOther(): boolean {
+    const spare = this.#others.filter(([name]) => !needed.has(name)).sort((a, b) => fieldBytes(b) - fieldBytes(a));
+    const at = spare[0] ? this.#others.indexOf(spare[0]) : -1;
+    if (at >= 0) this.#others.splice(at, 1);
+    return at >= 0;
   }
 
   #dropDetail(): boolean {

@@ -1,5 +1,5 @@
 /** How many lines are kept on either side of those that are meant. */
-export const around = 10;
+const around = 10;
 /** Most lines that are kept of those that are meant, and most bytes of each line. */
 const most = { lines: 50, bytes: 4096 };
 /** How much is decoded at once, in characters of base64; four are three bytes. */
@@ -13,13 +13,22 @@ export interface Lines {
   last: number;
 }
 
+/** What {@link keepLines} makes. */
+export interface ShortFile {
+  data: Buffer;
+  /** The lines that are still meant. */
+  kept: Lines;
+  /** The last line that was meant at first. */
+  wholeLast: number;
+}
+
 /**
  * A file of which only some lines are left: those that are meant, some around them, and an empty one for each before, since clients
  * count lines and know no offset (BuildKit's solver/errdefs/source.go, Print).
  * @param base64 the whole file
- * @returns the file, and the lines that are still meant; undefined when the file has no such lines
+ * @returns undefined when the file has no such lines
  */
-export function keepLines(base64: Buffer, { first, last }: Lines): { data: Buffer; kept: Lines } | undefined {
+export function keepLines(base64: Buffer, { first, last }: Lines): ShortFile | undefined {
   if (!(first >= 1 && last >= first)) return undefined;
   const left = Math.max(0, last - first + 1 - most.lines);
   const kept = { first, last: last - left };
@@ -29,13 +38,13 @@ export function keepLines(base64: Buffer, { first, last }: Lines): { data: Buffe
   if (left > 0) lines.push(Buffer.from(`(${left} more lines were left out)`));
   const data = Buffer.concat([Buffer.alloc(from - 1, newline), ...lines.flatMap((line) => [line, lineEnd])]);
   // The last line ends where the next one would begin.
-  return { data: data.subarray(0, -1), kept };
+  return { data: data.subarray(0, -1), kept, wholeLast: last };
 }
 
 const lineEnd = Buffer.from([newline]);
 
-/** The lines `from` to `to`, as far as they are there; what is too long of one is cut off. */
-function readLines(base64: Buffer, from: number, to: number): Buffer[] {
+/** The lines `from` to `to` of a file in base64, as far as they are there; what is too long of one is cut off. */
+export function readLines(base64: Buffer, from: number, to: number): Buffer[] {
   const lines: Buffer[] = [];
   let parts: Buffer[] = [];
   let line = 1;
