@@ -6,10 +6,12 @@ import { buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
 import type { WorkerInfo } from './buildkit/worker.ts';
 import type { Pressure } from './cache/pressure.ts';
 import type { Config, GcPolicy } from './config/index.ts';
+import { type MemoryGauge, openMemoryGauge } from './gate/admission/memory-look.ts';
+import type { Gate } from './gate/gate.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
 import type { RootRepair } from './repair-root.ts';
-import { hasCgroup2 } from './sys/cgroup.ts';
+import { buildkitCgroup, hasCgroup2 } from './sys/cgroup.ts';
 import type { Platform } from './sys/platform.ts';
 import { Freezer } from './volumes/freezer.ts';
 import type { Sweeper } from './volumes/sweeper.ts';
@@ -25,6 +27,7 @@ export class Parts {
   steps: StepsNetwork | undefined;
   gcPolicies: GcPolicy[] = [];
   pressure: Pressure | undefined;
+  gate: Gate | undefined;
   buildkitd: Buildkitd | undefined;
   worker: WorkerInfo | undefined;
   /** Holds the cache volume still for a snapshot. */
@@ -33,6 +36,7 @@ export class Parts {
   sweeper: Sweeper | undefined;
   /** Only after an unclean stop. */
   repair: RootRepair | undefined;
+  #memory: MemoryGauge | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -41,6 +45,12 @@ export class Parts {
   /** Notes that a boot phase has ended now. */
   phase(name: string): void {
     this.phases.push({ name, atMs: sincePowerOn() });
+  }
+
+  /** How short the memory of builds is. */
+  get memory(): MemoryGauge {
+    this.#memory ??= openMemoryGauge(isBuildsMemoryLimited(this.platform) ? buildkitCgroup : undefined);
+    return this.#memory;
   }
 
   /** What the API tells. */
@@ -61,6 +71,7 @@ export class Parts {
         },
         { name: 'durable-cache', ...this.#durability() },
         { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
+        { name: 'memory-pressure', ...available(this.memory.lacks === undefined, this.memory.lacks ?? '') },
         { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
       ],
       bootPhases: this.phases,
@@ -69,6 +80,7 @@ export class Parts {
       buildsMemoryBytes: isBuildsMemoryLimited(this.platform) ? buildsMemoryLimit() : 0,
       buildsRunning,
       pressure: this.pressure?.facts,
+      slots: this.gate?.slots,
     };
   }
 

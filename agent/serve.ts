@@ -1,3 +1,4 @@
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
@@ -10,6 +11,7 @@ import { Cache } from './cache/cache.ts';
 import { Control } from './cache/control.ts';
 import { LastUse } from './cache/last-use.ts';
 import { openPressure } from './cache/open-pressure.ts';
+import { defaultMaxBuilds } from './gate/admission/most.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
@@ -105,7 +107,14 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         onChange: () => state.touch(),
       });
       parts.pressure = pressure;
-      gate = new Gate({ upstream, recorder: builds, log, admission: pressure, whyGone: () => whyGone(parts) });
+      gate = new Gate({
+        ...{ upstream, recorder: builds.recorder, log, admission: pressure },
+        maxBuilds: parts.config.buildkit.maxBuilds ?? defaultMaxBuilds(cpus().length, buildsMemoryLimit()),
+        memory: parts.memory.look,
+        onChange: () => state.touch(),
+        whyGone: () => whyGone(parts),
+      });
+      parts.gate = gate;
       builds.attach(gate);
     },
     get running() {

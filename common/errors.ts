@@ -40,11 +40,13 @@ export const systemCodes = [
   'AGENT_FAILED',
   'BUILDKITD_FAILED',
   'BUILD_INTERRUPTED',
+  'EVENTS_LOST',
   'VM_FAILED',
   'VM_NOT_RUNNING',
   'DRIVER_MISSING',
   'ARTEFACT_MISSING',
   'DRAINING',
+  'QUEUE_FULL',
   'NOT_READY',
   'INTERNAL',
 ] as const;

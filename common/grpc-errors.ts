@@ -3,6 +3,7 @@ import { Metadata, type ServiceError, type StatusObject, status } from '@grpc/gr
 import { codecOf } from './descriptors.ts';
 import { BuildvisorError, type ErrorCode, isErrorCode, toBuildvisorError } from './errors.ts';
 import type { Error as WireError, Error__Output as WireErrorOut } from './generated/types/buildvisor/v1/Error.ts';
+import { cutMiddle } from './middle.ts';
 import { errorKey } from './protocol.ts';
 
 /** The gRPC status a code is told as; codes that are not here are `INTERNAL`. */
@@ -24,11 +25,13 @@ const statusOf: Partial<Record<ErrorCode, status>> = {
   BUILD_FAILED: status.ABORTED,
   BUILD_CANCELLED: status.CANCELLED,
   BUILD_INTERRUPTED: status.UNAVAILABLE,
+  EVENTS_LOST: status.OUT_OF_RANGE,
   SHELL_DISABLED: status.PERMISSION_DENIED,
   PEER_REFUSED: status.PERMISSION_DENIED,
   TIMED_OUT: status.DEADLINE_EXCEEDED,
   ABORTED: status.CANCELLED,
   DRAINING: status.UNAVAILABLE,
+  QUEUE_FULL: status.RESOURCE_EXHAUSTED,
   NOT_READY: status.UNAVAILABLE,
   BUILDKITD_FAILED: status.UNAVAILABLE,
 };
@@ -39,8 +42,8 @@ const maxText = 4000;
 /** The error as its protobuf message. */
 export function toWireError(error: unknown): WireError {
   const { code, message, hint, facts, retryable } = toBuildvisorError(error);
-  const texts = Object.entries(facts).map(([name, fact]) => [name, String(fact).slice(0, maxText)]);
-  return { code, message: message.slice(0, maxText), hint: hint ?? '', facts: Object.fromEntries(texts), retryable };
+  const texts = Object.entries(facts).map(([name, fact]) => [name, cutMiddle(String(fact), maxText)]);
+  return { code, message: cutMiddle(message, maxText), hint: hint ?? '', facts: Object.fromEntries(texts), retryable };
 }
 
 /** The error a protobuf message stands for; a code we do not know becomes `INTERNAL`, kept as the fact `code`. */
@@ -56,7 +59,7 @@ export function toStatus(error: unknown): Pick<StatusObject, 'code' | 'details' 
   const ours = toBuildvisorError(error);
   const metadata = new Metadata();
   metadata.set(errorKey, codecOf('Error').encode(toWireError(ours)));
-  return { code: statusOf[ours.code] ?? status.INTERNAL, details: ours.message.slice(0, maxText), metadata };
+  return { code: statusOf[ours.code] ?? status.INTERNAL, details: cutMiddle(ours.message, maxText), metadata };
 }
 
 /**

@@ -46,6 +46,32 @@ export function* readFields(message: Buffer): Generator<Field, void, undefined> 
   }
 }
 
+/** The fields of a message of which only the beginning is there. Bytes that are cut off come as far as they are there. */
+export function* readCutFields(beginning: Buffer): Generator<Field, void, undefined> {
+  let at = 0;
+  try {
+    while (at < beginning.length) {
+      const key = readVarint(beginning, at);
+      const length = (key.value & 7) === 2 ? readVarint(beginning, key.end) : undefined;
+      const end = length ? length.end + length.value : endOfNumber(beginning, key);
+      if (length && end > beginning.length) {
+        yield { number: Math.floor(key.value / 8), bytes: beginning.subarray(length.end) };
+        return;
+      }
+      yield* readFields(beginning.subarray(at, end));
+      at = end;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+  }
+}
+
+/** Where a number ends whose key was read. */
+function endOfNumber(message: Buffer, { value, end }: { value: number; end: number }): number {
+  const type = value & 7;
+  return type === 0 ? readVarint(message, end).end : end + (type === 1 ? 8 : 4);
+}
+
 function readVarint(message: Buffer, from: number): { value: number; end: number } {
   let value = 0;
   let scale = 1;
@@ -80,8 +106,17 @@ export function readMapEntry(entry: Buffer): [key: string, value: string] {
 
 /** A message of one string field, as StatusRequest is. */
 export function writeString(number: number, text: string): Buffer {
-  const bytes = Buffer.from(text);
+  return writeBytes(number, Buffer.from(text));
+}
+
+/** One field of bytes, a string or a message. */
+export function writeBytes(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([writeVarint(number * 8 + 2), writeVarint(bytes.length), bytes]);
+}
+
+/** One field of a number from 0 to 2^53. */
+export function writeNumber(number: number, value: number): Buffer {
+  return Buffer.concat([writeVarint(number * 8), writeVarint(value)]);
 }
 
 function writeVarint(value: number): Buffer {

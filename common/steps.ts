@@ -1,4 +1,4 @@
-import { StringDecoder } from 'node:string_decoder';
+import { ByteTail } from './byte-tail.ts';
 import type { SolveStatus, StepCounts, Vertex } from './status.ts';
 
 /** What the counter keeps at most: steps of one build, steps whose log is kept, and the log's lines and bytes of each. */
@@ -50,13 +50,24 @@ interface Step {
 /** Counts a build's steps and keeps what is told of the one that failed, in bounded memory. */
 export class StepCounter {
   readonly #steps = new Map<string, Step>();
-  readonly #logs = new Map<string, LogTail>();
+  readonly #logs = new Map<string, ByteTail>();
   #failed: string | undefined;
 
   /** Takes in one status. Any order and any number of repetitions is fine. */
   add(status: SolveStatus): void {
     for (const vertex of status.vertexes ?? []) this.#addVertex(vertex);
-    for (const log of status.logs ?? []) this.#tail(log.vertex)?.add(Buffer.from(log.data, 'base64'));
+    for (const log of status.logs ?? []) this.addLog(log.vertex, Buffer.from(log.data, 'base64'));
+  }
+
+  /** Takes in a piece of a step's log. */
+  addLog(digest: string, data: Buffer): void {
+    let tail = this.#logs.get(digest);
+    if (!tail) {
+      if (this.#logs.size >= limits.logs) this.#logs.delete(this.#logs.keys().next().value ?? '');
+      tail = new ByteTail(limits.bytes);
+      this.#logs.set(digest, tail);
+    }
+    tail.add(data);
   }
 
   /** Steps known so far; `run` counts those that were started and not taken from the cache. */
@@ -79,7 +90,7 @@ export class StepCounter {
       name: step.name,
       digest: this.#failed,
       error: step.error,
-      log: this.#logs.get(this.#failed)?.lines() ?? [],
+      log: lastLines(this.#logs.get(this.#failed)?.bytes()),
     };
   }
 
@@ -102,16 +113,6 @@ export class StepCounter {
       this.#logs.delete(vertex.digest);
     }
   }
-
-  #tail(digest: string): LogTail | undefined {
-    let tail = this.#logs.get(digest);
-    if (!tail) {
-      if (this.#logs.size >= limits.logs) this.#logs.delete(this.#logs.keys().next().value ?? '');
-      tail = new LogTail();
-      this.#logs.set(digest, tail);
-    }
-    return tail;
-  }
 }
 
 /**
@@ -122,18 +123,9 @@ function sortable(time: string | undefined): string {
   return time?.slice(0, -1) ?? '~';
 }
 
-/** The end of a log, bounded in lines and bytes. */
-class LogTail {
-  readonly #decoder = new StringDecoder('utf8');
-  #text = '';
-
-  add(data: Buffer): void {
-    this.#text = (this.#text + this.#decoder.write(data)).slice(-limits.bytes);
-  }
-
-  lines(): string[] {
-    const lines = this.#text.split(/\r?\n/);
-    if (lines.at(-1) === '') lines.pop();
-    return lines.slice(-limits.lines);
-  }
+/** The last lines of a log. */
+function lastLines(log: Buffer = Buffer.alloc(0)): string[] {
+  const lines = log.toString('utf8').split(/\r?\n/);
+  if (lines.at(-1) === '') lines.pop();
+  return lines.slice(-limits.lines);
 }

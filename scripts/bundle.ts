@@ -30,9 +30,10 @@ const shared = {
   logLevel: 'warning',
 } as const;
 
-/** Makes `init.js` and `agent.js`, with their chunks, in the folder `into`. */
+/** Makes `init.js` and `agent.js`, with their chunks, in the folder `into`, and the programs of the agent's threads. */
 export async function bundleAgent(into: string): Promise<void> {
-  await bundle(into, { init: 'agent/init/main.ts', agent: 'agent/main.ts' }, 'agent');
+  const threads = { 'gate-errors': 'agent/gate/errors/worker.ts' };
+  await bundle(into, { init: 'agent/init/main.ts', agent: 'agent/main.ts', ...threads }, 'agent');
 }
 
 /**

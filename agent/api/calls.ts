@@ -7,7 +7,7 @@ import type {
   ServerDuplexStream,
   ServerWritableStream,
 } from '@grpc/grpc-js';
-import { BuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { toStatus } from '../../common/grpc-errors.ts';
 import { protocolKey, protocolVersion } from '../../common/protocol.ts';
 import type { Logger } from '../log.ts';
@@ -111,7 +111,7 @@ function checkProtocol(call: AnyCall): void {
 
 function signalOf(call: AnyCall): AbortSignal {
   const controller = new AbortController();
-  const abort = (): void => controller.abort(new BuildvisorError('ABORTED', 'The client went away'));
+  const abort = (): void => controller.abort(gone());
   call.on('cancelled', abort);
   if (call.cancelled) abort();
   return controller.signal;
@@ -138,9 +138,17 @@ function sender<Out>(
 
 /** grpc-js ends the requests of a call that was cancelled just like those of one that was half closed; here that is an error. */
 async function* requestsOf<In>(call: ServerDuplexStream<In, unknown>, signal: AbortSignal): AsyncGenerator<In> {
-  for await (const request of call.iterator({ destroyOnReturn: false })) yield request as In;
+  try {
+    for await (const request of call.iterator({ destroyOnReturn: false })) yield request as In;
+  } catch (error) {
+    throw hasErrno(error, 'ERR_STREAM_PREMATURE_CLOSE') ? gone() : error;
+  }
   // The end of a call that was cancelled may come a turn before its cancellation.
   await nextTurn();
   signal.throwIfAborted();
-  if (call.cancelled) throw new BuildvisorError('ABORTED', 'The client went away');
+  if (call.cancelled) throw gone();
+}
+
+function gone(): BuildvisorError {
+  return new BuildvisorError('ABORTED', 'The client went away');
 }

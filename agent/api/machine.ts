@@ -14,6 +14,7 @@ import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
 import type { PressureFacts } from '../cache/pressure.ts';
 import type { GcPolicy } from '../config/index.ts';
+import type { SlotCounts } from '../gate/desk.ts';
 import type { RepairReport } from '../repair-root.ts';
 import { listAsides } from '../volumes/set-aside.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
@@ -44,6 +45,8 @@ export interface MachineFacts {
   buildsRunning: number;
   /** How full the cache's volume is, once it is watched. */
   pressure: PressureFacts | undefined;
+  /** How many builds may run, do, and wait, once there is a gate. */
+  slots: SlotCounts | undefined;
 }
 
 /** What the service needs. */
@@ -90,6 +93,7 @@ async function describe(facts: MachineFacts, state: MachineState): Promise<InfoR
     cpus: cpus().length,
     idleTimeoutMs: facts.idleTimeoutMs,
     pressure: facts.pressure ?? null,
+    slots: facts.slots ?? null,
     buildkitdRestarts: facts.buildkitdRestarts,
     buildkitdLastFailure: facts.buildkitdLastFailure === undefined ? null : toWireError(facts.buildkitdLastFailure),
     buildsMemoryBytes: facts.buildsMemoryBytes,
@@ -110,9 +114,19 @@ async function describeVolume(volume: Volume): Promise<WireVolume> {
   return { name, mode, device, sizeBytes, freeBytes, inodes, inodesFree, formatted, wasUnclean, asides };
 }
 
-function toWireState(state: MachineState, { buildsRunning, pressure }: MachineFacts): State {
+function toWireState(state: MachineState, { buildsRunning, pressure, slots }: MachineFacts): State {
   const { phase, detail, error, stays, progress = null } = state;
-  const waiting = { buildsWaiting: pressure?.waiting ?? 0, waitingFor: pressure?.reason ?? '' };
+  const waiting = { buildsWaiting: slots?.waiting ?? 0, waitingFor: pressure?.reason || waitingFor(slots) };
   const failure = error === undefined ? null : toWireError(error);
-  return { phase, detail, error: failure, buildsRunning, stays, progress, ...waiting };
+  const running = Math.max(0, buildsRunning - waiting.buildsWaiting);
+  return { phase, detail, error: failure, buildsRunning: running, stays, progress, ...waiting };
+}
+
+/** Why builds wait that do not wait for room. */
+function waitingFor(slots: SlotCounts | undefined): string {
+  if (slots === undefined || slots.waiting === 0) return '';
+  const { most, limit, running } = slots;
+  return limit < most
+    ? `memory is short, so that ${limit} of ${most} builds may run at once`
+    : `${running} builds run, as many as may at once`;
 }

@@ -4,9 +4,10 @@ import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceI
 import { buildvisorServices, codecOf, packageDefinition } from '../../common/descriptors.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Logger } from '../log.ts';
-import { type BuildsService, buildsHandlers, type EventOrBytes } from './builds.ts';
+import { type BuildsService, buildsHandlers } from './builds.ts';
 import { cacheHandlers } from './cache.ts';
 import { Handlers } from './calls.ts';
+import type { EventOrBytes } from './follower.ts';
 import { healthHandlers } from './health.ts';
 import { type MachineService, machineHandlers } from './machine.ts';
 import { reflectionHandlers } from './reflection.ts';

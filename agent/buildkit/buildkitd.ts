@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { withLimit } from '../../common/wait.ts';
 import { raiseLimits } from '../sys/rlimit.ts';
 import { Daemon, type DaemonOptions, readyLimit } from './daemon.ts';
 import { killLeftovers } from './leftovers.ts';
@@ -29,6 +30,8 @@ const backoff = { first: 250, most: 30_000, forgetAfter: 60_000 };
 const failuresAllowed = 7;
 /** Milliseconds between SIGTERM and SIGKILL. */
 const graceMs = 10_000;
+/** Milliseconds from SIGKILL to its end. */
+const killLimitMs = 10_000;
 
 /**
  * Runs buildkitd: starts it, knows when it answers, starts it again when it dies, stops it. It exits with 1 on a SIGTERM as
@@ -132,9 +135,12 @@ export class Buildkitd {
     if (this.#state !== 'failed') this.#set('stopping');
     this.#stopping.abort();
     const daemon = this.#daemon;
-    if (daemon) await end(daemon, signal);
-    await this.#running;
-    await killLeftovers(this.#options);
+    try {
+      if (daemon) await end(daemon, signal);
+      await this.#running;
+    } finally {
+      await killLeftovers(this.#options);
+    }
     this.#set('stopped');
   }
 
@@ -251,8 +257,13 @@ async function end(daemon: Daemon, signal: AbortSignal | undefined): Promise<voi
   if (hurry.aborted) kill();
   else daemon.kill('SIGTERM');
   hurry.addEventListener('abort', kill, { once: true });
-  await daemon.exited;
-  hurry.removeEventListener('abort', kill);
+  // What sleeps in the kernel, on a disk that does not answer, no signal ends.
+  const limitMs = (hurry.aborted ? 0 : graceMs) + killLimitMs;
+  try {
+    await withLimit({ limitMs, what: `buildkitd (pid ${daemon.pid}) to end` }, () => daemon.exited);
+  } finally {
+    hurry.removeEventListener('abort', kill);
+  }
 }
 
 /** The error of one that is given up: its last death, and how many came before. */

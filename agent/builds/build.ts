@@ -1,110 +1,171 @@
+import { codecOf } from '../../common/descriptors.ts';
 import { BuildvisorError } from '../../common/errors.ts';
 import type { BuildRecord } from '../../common/generated/types/buildvisor/v1/BuildRecord.ts';
 import type { Result } from '../../common/generated/types/buildvisor/v1/Result.ts';
 import { toWireError } from '../../common/grpc-errors.ts';
-import { decodeStatus } from '../../common/status-decode.ts';
-import { StepCounter } from '../../common/steps.ts';
-import type { SolveOutcome } from '../gate/recorder.ts';
+import type { StepCounts } from '../../common/status.ts';
+import type { SolveAbout } from '../gate/about.ts';
+import type { QueuePlace, SolveOutcome } from '../gate/recorder.ts';
 import { withStep } from './causes.ts';
+import type { StepLogLimits } from './clip.ts';
 import { outcomeError, readDetails, toBuildError } from './failure.ts';
-import type { Journal, JournalHead } from './journal.ts';
+import type { Journal } from './journal/journal.ts';
+import type { JournalHead } from './journal/records.ts';
+import type { Events } from './journal/stored-events.ts';
+import { LiveBuild } from './live.ts';
 
 /** How a build came in: through our API, or through the BuildKit API. */
 export type Route = 'api' | 'session';
 /** How a build is. */
-export type BuildState = 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED' | 'INTERRUPTED';
+export type BuildState = 'QUEUED' | 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED' | 'INTERRUPTED';
 
-/** One build: its state, its journal, its result. */
+/** The one promise of all builds that are over. */
+const over = Promise.resolve();
+
+/** One build: its state, its journal, its result. Once its last event is written it is a few hundred bytes and its file. */
 export class Build {
   readonly id: string;
   readonly route: Route;
   readonly startedAtMs: number;
-  readonly journal: Journal;
+  readonly about: SolveAbout | undefined;
+  /** Whether it goes on when its client goes. */
+  readonly detached: boolean;
   /** BuildKit's name of it; empty until it has one. */
   ref: string;
   state: BuildState = 'RUNNING';
   endedAtMs = 0;
-  result: Result | undefined;
+  /** Code of its error; empty while it runs and when it passed. */
+  code = '';
   /** Bytes of context that came, of output that went. */
   contextBytes = 0;
   outputBytes = 0;
   /** Whether what it left in the cache outlives a power cut. */
   durable = false;
-  readonly #ended = Promise.withResolvers<void>();
-  readonly #closed = Promise.withResolvers<void>();
-  #steps = new StepCounter();
-  readonly #calledOff = new AbortController();
-  #solveStartedAtMs: number | undefined;
-  #outcome: SolveOutcome | undefined;
-  #cause: BuildvisorError | undefined;
-  readonly #solved = Promise.withResolvers<SolveOutcome>();
+  #events: Journal | Events;
+  #live: LiveBuild | undefined;
+  #counts: StepCounts | undefined;
+  /** The result, until it can be read from the journal. */
+  #result: Result | undefined;
 
-  constructor(head: JournalHead, journal: Journal) {
+  constructor(head: JournalHead, events: Journal | Events, limits?: StepLogLimits) {
     this.id = head.id;
     this.ref = head.ref;
     this.route = head.route === 'api' ? 'api' : 'session';
     this.startedAtMs = head.startedAtMs;
-    this.journal = journal;
+    this.about = head.about as SolveAbout | undefined;
+    this.detached = head.detached === true;
+    this.#events = events;
+    this.#live = limits && new LiveBuild(limits);
   }
 
   /** What the journal keeps beside the events. */
   get head(): JournalHead {
-    return { id: this.id, ref: this.ref, route: this.route, startedAtMs: this.startedAtMs };
+    const { id, ref, route, startedAtMs, about, detached } = this;
+    return { id, ref, route, startedAtMs, ...(about && { about }), ...(detached && { detached }) };
+  }
+
+  /** Its events, for watchers. */
+  get events(): Events {
+    return this.#events;
+  }
+
+  /** What it has only while its last event is not there. */
+  get live(): LiveBuild | undefined {
+    return this.#live;
+  }
+
+  /** Whether its result is there. */
+  get isOver(): boolean {
+    return this.state !== 'RUNNING' && this.state !== 'QUEUED';
   }
 
   /** Resolves when the result is there. Never rejects. */
   get ended(): Promise<void> {
-    return this.#ended.promise;
+    return this.#live?.ended.promise ?? over;
   }
 
   /** Resolves when its last event is there: the result, or of a build that passed whether it is durable. Never rejects. */
   get closed(): Promise<void> {
-    return this.#closed.promise;
+    return this.#live?.closed.promise ?? over;
   }
 
   /** Resolves when its solve is over. Never rejects. */
-  get solved(): Promise<SolveOutcome> {
-    return this.#solved.promise;
+  get solved(): Promise<SolveOutcome | undefined> {
+    return this.#live?.solved.promise ?? over.then(() => undefined);
   }
 
   /** Whether buildkitd has taken the build. */
   get solving(): boolean {
-    return this.#solveStartedAtMs !== undefined;
+    return this.#live?.solveStartedAtMs !== undefined;
+  }
+
+  /** Whether the gate knows it. */
+  get atGate(): boolean {
+    return this.solving || this.#live?.queuedAtMs !== undefined;
   }
 
   /** Fires when the build is called off, with the error that tells why. */
   get signal(): AbortSignal {
-    return this.#calledOff.signal;
+    return this.#live?.calledOff.signal ?? AbortSignal.abort();
   }
 
   /** Calls the build off. The first reason stays. */
   callOff(reason: BuildvisorError): void {
-    this.#calledOff.abort(reason);
+    this.#live?.calledOff.abort(reason);
   }
 
   /** The journal's first event. */
-  start(): void {
-    this.journal.append({ started: { route: this.route } });
+  start(journal: Journal): void {
+    journal.writeHead(this.head);
+    journal.append({ started: { route: this.route } });
+  }
+
+  /** Its context has come whole. */
+  received(bytes: number): void {
+    this.contextBytes = bytes;
+    if (this.#live) this.#live.received = true;
+    this.#append({ received: { bytes } });
+  }
+
+  /** The solve must wait. */
+  queued(ref: string): void {
+    if (this.isOver || !this.#live) return;
+    this.ref = ref;
+    this.state = 'QUEUED';
+    this.#live.queuedAtMs ??= Date.now();
+  }
+
+  /** Its place in the queue has changed. */
+  moved(place: QueuePlace): void {
+    if (this.state === 'QUEUED') this.#live?.setPlace(place);
   }
 
   /** The solve has begun. */
   solveStarted(ref: string): void {
+    if (this.isOver || !this.#live) return;
     this.ref = ref;
-    this.#solveStartedAtMs = Date.now();
+    this.state = 'RUNNING';
+    this.#live.solveStartedAtMs = Date.now();
+    this.#live.setPlace(undefined);
   }
 
   /** A status of the solve. @throws RangeError when it cannot be read; it is in the journal all the same */
   addStatus(message: Buffer): void {
-    if (this.state !== 'RUNNING') return;
-    this.journal.append({ status: message });
-    this.#steps.add(decodeStatus(message));
+    if (this.isOver || !this.#live) return;
+    let kept = message;
+    try {
+      kept = this.#live.take(message);
+    } finally {
+      this.#append({ status: kept });
+    }
   }
 
   /** The solve is over. @param cause says better than the outcome why it failed */
   solveEnded(outcome: SolveOutcome, cause?: BuildvisorError): void {
-    this.#outcome ??= outcome;
-    this.#cause ??= cause;
-    this.#solved.resolve(outcome);
+    if (!this.#live) return;
+    this.#live.outcome ??= outcome;
+    this.#live.cause ??= cause;
+    this.#live.solved.resolve(outcome);
   }
 
   /**
@@ -112,26 +173,29 @@ export class Build {
    * all the same has passed.
    */
   end(error?: BuildvisorError): void {
-    if (this.state !== 'RUNNING') return;
-    const passed = this.#outcome?.code === 0 && error === undefined;
-    const failure = passed ? undefined : (this.#reason() ?? this.#explained() ?? error ?? this.#solveError());
+    const live = this.#live;
+    if (this.isOver || !live) return;
+    const rest = live.clipper.end();
+    if (rest.length > 0) this.#append({ status: rest });
+    const passed = live.outcome?.code === 0 && error === undefined;
+    const failure = passed ? undefined : (reasonOf(live) ?? explained(live) ?? error ?? solveError(live));
     this.endedAtMs = Date.now();
     this.state = stateOf(failure);
-    this.result = this.#makeResult(failure);
-    this.journal.append({ result: this.result });
-    // A build is remembered for long; what it took to get here is not.
-    this.#steps = new StepCounter();
-    this.#outcome = undefined;
-    this.#ended.resolve();
-    if (failure !== undefined) this.#closed.resolve();
+    this.code = failure?.code ?? '';
+    this.#counts = live.steps.counts();
+    this.#result = this.#makeResult(live, failure);
+    this.#append({ result: this.#result });
+    live.setPlace(undefined);
+    live.ended.resolve();
+    if (failure !== undefined) live.closed.resolve();
   }
 
   /** Writes, after the result of a build that passed, that it is durable, or why it is not. */
   settle(error?: BuildvisorError): void {
     this.durable = error === undefined;
     const afterMs = Math.max(0, Date.now() - this.endedAtMs);
-    this.journal.append({ durable: { error: error === undefined ? null : toWireError(error), afterMs } });
-    this.#closed.resolve();
+    this.#append({ durable: { error: error === undefined ? null : toWireError(error), afterMs } });
+    this.#live?.closed.resolve();
   }
 
   /** Takes the result from a journal that another agent wrote, or ends the build as interrupted. */
@@ -140,47 +204,86 @@ export class Build {
       this.end(interrupted());
       return;
     }
-    this.result = last.result;
+    const { result } = last;
+    this.#result = result;
+    this.#counts = (result.steps as StepCounts | null) ?? undefined;
     this.endedAtMs = last.atMs;
-    this.state = stateOf(last.result.error?.error ?? undefined);
+    this.code = result.error?.error?.code ?? '';
+    this.state = stateOf(result.error?.error ?? undefined);
     this.durable = durable !== undefined && durable !== null && !durable.error;
-    this.#ended.resolve();
-    if (durable || this.state !== 'SUCCEEDED') this.#closed.resolve();
+    this.#live?.ended.resolve();
+    if (durable || this.state !== 'SUCCEEDED') this.#live?.closed.resolve();
   }
 
-  /** As the API tells of it. */
-  record(): BuildRecord {
-    const { id, ref, state, route, startedAtMs, endedAtMs, durable, journal, result } = this;
-    return { id, ref, state, route, startedAtMs, endedAtMs, durable, lastSeq: journal.lastSeq, result: result ?? null };
+  /** Its last event is written: from now on its journal is all there is. @param stored undefined when its disk failed */
+  pack(stored: Events | undefined): void {
+    this.#live = undefined;
+    if (stored === undefined) return;
+    this.#events = stored;
+    this.#result = undefined;
   }
 
-  #reason(): BuildvisorError | undefined {
-    return this.#calledOff.signal.aborted ? (this.#calledOff.signal.reason as BuildvisorError) : undefined;
+  /** As the API lists it. */
+  summary(running: number): BuildRecord {
+    const { id, ref, state, route, startedAtMs, endedAtMs, durable, code, detached } = this;
+    const { place } = this.#live ?? {};
+    const steps = this.#counts ?? this.#live?.steps.counts() ?? null;
+    const queued = place ? { ...place, running } : null;
+    const about = this.about ?? null;
+    const { lastSeq } = this.#events;
+    return { id, ref, state, route, startedAtMs, endedAtMs, durable, lastSeq, code, detached, steps, queued, about };
   }
 
-  #explained(): BuildvisorError | undefined {
-    return this.#cause && withStep(this.#cause, this.#steps.failed());
+  /** As the API tells of it. @throws BuildvisorError `EVENTS_LOST` when its journal is gone */
+  async record(running: number): Promise<BuildRecord> {
+    return { ...this.summary(running), result: this.isOver ? await this.#readResult() : null };
   }
 
-  #solveError(): BuildvisorError {
-    const error = this.#outcome && outcomeError(this.#outcome, this.#steps.failed());
-    return error ?? new BuildvisorError('BUILD_FAILED', 'The build ended before BuildKit took it');
+  async #readResult(): Promise<Result | null> {
+    if (this.#result) return this.#result;
+    // The result, and of a build that passed one more.
+    const { lastSeq } = this.#events;
+    for await (const { bytes } of this.#events.watch(Math.max(0, lastSeq - 2))) {
+      const { result } = codecOf('BuildEvent').decode(bytes);
+      if (result) return result;
+    }
+    return null;
   }
 
-  #makeResult(failure: BuildvisorError | undefined): Result {
-    const exporter = failure === undefined ? (this.#outcome?.exporter ?? {}) : {};
-    const begun = this.#solveStartedAtMs ?? this.startedAtMs;
+  #append(event: Parameters<Journal['append']>[0]): void {
+    if ('append' in this.#events) this.#events.append(event);
+  }
+
+  #makeResult(live: LiveBuild, failure: BuildvisorError | undefined): Result {
+    const { outcome, steps, solveStartedAtMs, queuedAtMs } = live;
+    const exporter = failure === undefined ? (outcome?.exporter ?? {}) : {};
+    const begun = solveStartedAtMs ?? this.startedAtMs;
     return {
-      error: failure ? toBuildError(failure, this.#steps.failed(), readDetails(this.#outcome?.details)) : null,
+      error: failure ? toBuildError(failure, steps.failed(), readDetails(outcome?.details)) : null,
       digest: exporter['containerimage.digest'] ?? '',
       contextBytes: this.contextBytes,
       outputBytes: this.outputBytes,
-      steps: this.#steps.counts(),
+      steps: steps.counts(),
       durationMs: Math.max(0, this.endedAtMs - begun),
       exporter,
-      droppedStatuses: this.journal.trouble.dropped,
+      droppedStatuses: 'trouble' in this.#events ? this.#events.trouble.dropped : 0,
+      queuedMs: queuedAtMs === undefined ? 0 : Math.max(0, (solveStartedAtMs ?? this.endedAtMs) - queuedAtMs),
+      clippedBytes: live.clipper.cutBytes,
     };
   }
+}
+
+function reasonOf({ calledOff }: LiveBuild): BuildvisorError | undefined {
+  return calledOff.signal.aborted ? (calledOff.signal.reason as BuildvisorError) : undefined;
+}
+
+function explained({ cause, steps }: LiveBuild): BuildvisorError | undefined {
+  return cause && withStep(cause, steps.failed());
+}
+
+function solveError({ outcome, steps }: LiveBuild): BuildvisorError {
+  const error = outcome && outcomeError(outcome, steps.failed());
+  return error ?? new BuildvisorError('BUILD_FAILED', 'The build ended before BuildKit took it');
 }
 
 function stateOf(failure: { code?: string } | undefined): BuildState {

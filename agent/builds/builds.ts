@@ -1,17 +1,18 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
-import { formatDuration } from '../../common/units.ts';
 import { withLimit } from '../../common/wait.ts';
-import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
-import type { Build } from './build.ts';
-import { type Causes, findCause, notTaken } from './causes.ts';
+import type { Build, BuildState } from './build.ts';
+import { type Causes, notTaken } from './causes.ts';
+import type { StepLogLimits } from './clip.ts';
+import { cancelled, clientGone, stopped } from './endings.ts';
 import type { Idle } from './idle.ts';
 import { receiveContext } from './receive.ts';
+import { Recording } from './recording.ts';
 import { type BuildsGate, solve } from './solve.ts';
-import type { BuildSpec } from './spec.ts';
-import { BuildStore } from './store.ts';
+import { type BuildSpec, isStreamedBack } from './spec.ts';
+import { BuildStore, type KeepLimits } from './store.ts';
 
 /** What {@link Builds} needs. */
 export interface BuildsOptions {
@@ -23,6 +24,10 @@ export interface BuildsOptions {
   scratchDir: string;
   /** Most bytes a context may hold, unpacked. */
   contextBytes: number;
+  /** How much is remembered of builds; journals never take more than a quarter of the scratch volume. */
+  keep?: Partial<KeepLimits>;
+  /** How much of each step's log the journal has. */
+  stepLog?: StepLogLimits;
   idle: Idle;
   /** Resolves when all that BuildKit has written outlives a power cut; rejects with why it does not. */
   makeDurable?: () => Promise<void>;
@@ -43,36 +48,51 @@ export interface BuildStreams {
   onOutput: (chunk: Buffer) => Promise<void>;
 }
 
+const usualKeep: KeepLimits = {
+  journalBytes: 256 * 1024 ** 2,
+  totalBytes: 4 * 1024 ** 3,
+  ageMs: 7 * 86_400_000,
+  builds: 10_000,
+};
+const usualStepLog: StepLogLimits = { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 };
+/** Share of the scratch volume that journals may take. */
+const scratchShare = 0.25;
 /** How long a cancelled build may take to be gone. */
 const cancelLimitMs = 30_000;
+/** How long a client that has gone may take to come back, in milliseconds. */
+const graceMs = 5_000;
 
 /** All builds of this VM: starts those of our API, records those of the gate, cancels both. */
-export class Builds implements GateRecorder {
+export class Builds {
+  /** To be given to the gate. */
+  readonly recorder: Recording;
   readonly #options: BuildsOptions;
   readonly #store: BuildStore;
-  /** Builds that run, by the name the gate knows them by. */
-  readonly #running = new Map<string, Build>();
-  /** The kernel's count of memory kills when a solve began, by the same name. */
-  readonly #killsBefore = new Map<string, number>();
   #gate: BuildsGate | undefined;
   #draining: string | undefined;
   #doors = 0;
 
-  private constructor(options: BuildsOptions) {
+  private constructor(options: BuildsOptions, totalBytes: number) {
+    const { scratchDir, log, idle, causes, onChange, keep, stepLog = usualStepLog } = options;
     this.#options = options;
-    this.#store = new BuildStore(join(options.scratchDir, 'journal'), options.log);
+    const limits = { ...usualKeep, ...keep, totalBytes };
+    this.#store = new BuildStore({ dir: join(scratchDir, 'journal'), log, keep: limits, stepLog });
+    const onEnded = (build: Build): void => this.#told(build);
+    this.recorder = new Recording({ store: this.#store, idle, causes, log, onChange, onEnded });
   }
 
   /** Opens the folders and takes up the journals of an agent before this one. */
   static async open(options: BuildsOptions): Promise<Builds> {
-    const builds = new Builds(options);
+    await mkdir(options.scratchDir, { recursive: true });
+    const { blocks, bsize } = await statfs(options.scratchDir);
+    const most = options.keep?.totalBytes ?? usualKeep.totalBytes;
+    const builds = new Builds(options, Math.min(most, Math.floor(blocks * bsize * scratchShare)));
     await rm(join(options.scratchDir, 'contexts'), { recursive: true, force: true });
     for (const dir of ['contexts', 'home'])
       await mkdir(join(options.scratchDir, dir), { recursive: true, mode: 0o700 });
     await mkdir(join(options.runDir, 'builds'), { recursive: true, mode: 0o700 });
     await builds.#store.load();
-    for (const build of builds.#store.list())
-      if (build.state === 'SUCCEEDED' && !build.durable) void builds.#settle(build);
+    for (const build of builds.#store.live) if (build.state === 'SUCCEEDED') void builds.#settle(build);
     return builds;
   }
 
@@ -81,14 +101,18 @@ export class Builds implements GateRecorder {
     this.#gate = gate;
   }
 
-  /** Builds that run, from both routes. */
+  /** Builds that run or wait to, from both routes. */
   get running(): number {
-    return this.#store.list().filter(({ state }) => state === 'RUNNING').length;
+    let count = 0;
+    for (const build of this.#store.live) if (!build.isOver) count++;
+    return count;
   }
 
-  /** All builds that are remembered, the oldest first. */
-  list(): Build[] {
-    return this.#store.list();
+  /** All builds that are remembered, the oldest first; only those in some states and only the newest, when that is wanted. */
+  list({ states = [], limit = 0 }: { states?: readonly BuildState[]; limit?: number } = {}): Build[] {
+    const all = this.#store.list();
+    const wanted = states.length === 0 ? all : all.filter(({ state }) => states.includes(state));
+    return limit > 0 ? wanted.slice(-limit) : wanted;
   }
 
   /** @throws BuildvisorError `BUILD_UNKNOWN` */
@@ -97,7 +121,7 @@ export class Builds implements GateRecorder {
     if (build) return build;
     throw new BuildvisorError('BUILD_UNKNOWN', `There is no build "${name.slice(0, 100)}" in this machine`, {
       facts: { id: name.slice(0, 100) },
-      hint: 'Builds are forgotten when the machine ends.',
+      hint: 'Builds are forgotten when the machine ends, and the oldest to make room.',
     });
   }
 
@@ -112,21 +136,49 @@ export class Builds implements GateRecorder {
         facts: { id: spec.id },
         hint: 'Choose another id, or watch that build.',
       });
-    const build = this.#store.add({ id: spec.id, ref: '', route: 'api', startedAtMs: Date.now() });
-    build.start();
+    const { dockerfile, target, platforms, tags, detach: detached } = spec;
+    const about = { frontend: 'dockerfile.v0', dockerfile, target, platforms, tags, context: 'tar' };
+    const build = this.#store.add({ id: spec.id, ref: '', route: 'api', startedAtMs: Date.now(), about, detached });
     this.#options.onChange();
     void this.#run(build, spec, streams);
     return build;
   }
 
+  /**
+   * Somebody follows a build of our API from now on.
+   * @param owner the client that started it with this spec
+   * @returns what tells that they have gone: then, when nobody else follows it and it was not detached, it is cancelled
+   */
+  attend(build: Build, owner?: BuildSpec): () => void {
+    const { live } = build;
+    if (live === undefined || build.route !== 'api') return () => undefined;
+    live.followers++;
+    return () => {
+      live.followers--;
+      const cancel = (): void => {
+        if (build.isOver) return;
+        this.cancel(build.id, clientGone()).catch((err: unknown) =>
+          this.#options.log.warn({ build: build.id, err }, 'a build without a client did not end'),
+        );
+      };
+      // Nobody else has the rest of the context, or gets the output.
+      if (owner && (!live.received || isStreamedBack(owner))) cancel();
+      else if (live.followers === 0 && !build.isOver && !build.detached)
+        setTimeout(() => (live.followers === 0 ? cancel() : undefined), graceMs).unref();
+    };
+  }
+
   /** Calls a build off and waits until it has ended. A build that has ended already is left as it is. */
   async cancel(name: string, reason = cancelled()): Promise<Build> {
     const build = this.get(name);
-    if (build.state !== 'RUNNING') return build;
+    if (build.isOver) return build;
     build.callOff(reason);
     const why = reason.code === 'BUILD_CANCELLED' ? undefined : reason.message;
-    if (build.ref !== '') void this.#gate?.cancel(build.ref, why);
-    await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, () => build.ended);
+    const gate = this.#gate;
+    await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, async () => {
+      if (build.ref !== '') await gate?.cancel(build.ref, why);
+      await build.ended;
+    });
     return build;
   }
 
@@ -136,94 +188,30 @@ export class Builds implements GateRecorder {
    */
   async drain(limitMs: number, reason: string, signal?: AbortSignal): Promise<void> {
     this.#draining = reason;
-    const all = Promise.all(this.#store.list().map(({ closed }) => closed));
+    const all = Promise.all([...this.#store.live].map(({ closed }) => closed));
     try {
       await withLimit({ limitMs: Math.max(1, limitMs), what: 'builds to end', signal }, async () => all);
     } catch (error) {
       if (!isBuildvisorError(error, 'TIMED_OUT', 'ABORTED')) throw error;
-      const left = this.#store.list().filter(({ state }) => state === 'RUNNING');
+      const left = [...this.#store.live].filter(({ isOver }) => !isOver);
       await Promise.allSettled(left.map(({ id }) => this.cancel(id, stopped(reason, limitMs))));
     }
   }
 
-  solveQueued(_solve: SolveQueued): void {
-    // A build is recorded from its start on.
-  }
-
-  solveMoved(_ref: string, _place: QueuePlace): void {
-    // Likewise.
-  }
-
-  solveStarted({ ref, build: id }: SolveStart): void {
-    const own = id === undefined ? undefined : this.#store.find(id);
-    if (this.#running.has(ref)) return;
-    if (own === undefined && this.#store.find(ref)?.state === 'RUNNING') {
-      this.#options.log.warn({ build: ref }, 'a solve is not recorded: a build of its name runs');
-      return;
-    }
-    const build = own ?? this.#store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now() });
-    if (own === undefined) {
-      build.start();
-      this.#options.onChange();
-      this.#options.log.info({ build: ref, route: 'session' }, 'build started');
-    }
-    build.solveStarted(ref);
-    this.#running.set(ref, build);
-    this.#killsBefore.set(ref, this.#options.causes?.memoryKills() ?? 0);
-    if (own) void this.#writeHead(own);
-  }
-
-  status(ref: string, message: Buffer): void {
-    try {
-      this.#running.get(ref)?.addStatus(message);
-    } catch (error) {
-      this.#options.log.warn({ ref, err: error }, 'status not readable');
-    }
-  }
-
-  solveEnded(ref: string, outcome: SolveOutcome): void {
-    const build = this.#running.get(ref);
-    const killsBefore = this.#killsBefore.get(ref) ?? 0;
-    this.#running.delete(ref);
-    this.#killsBefore.delete(ref);
-    if (build) void this.#end(build, outcome, killsBefore);
-  }
-
-  async #end(build: Build, outcome: SolveOutcome, killsBefore: number): Promise<void> {
-    let cause: BuildvisorError | undefined;
-    if (outcome.code !== 0)
-      cause = await findCause(outcome, this.#options.causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
-        (err: unknown) => {
-          this.#options.log.warn({ build: build.id, err }, 'the cause of a failure was not found');
-          return undefined;
-        },
-      );
-    build.solveEnded(outcome, cause);
-    if (build.route !== 'session') return;
-    build.end();
-    this.#told(build);
-  }
-
-  activity(delta: 1 | -1): void {
-    this.#options.idle.add(delta);
-  }
-
   async #run(build: Build, spec: BuildSpec, streams: BuildStreams): Promise<void> {
-    const { log, idle, scratchDir } = this.#options;
+    const { log, idle, scratchDir, contextBytes: maxBytes } = this.#options;
     const leave = idle.enter();
     const context = join(scratchDir, 'contexts', build.id);
-    log.info({ build: build.id, route: 'api', output: spec.output }, 'build started');
+    log.info({ build: build.id, route: 'api', output: spec.output, detached: spec.detach }, 'build started');
     let error: BuildvisorError | undefined;
     try {
-      await receiveContext(build, spec, {
-        stream: streams.context,
-        dir: context,
-        maxBytes: this.#options.contextBytes,
-      });
+      await receiveContext(build, spec, { stream: streams.context, dir: context, maxBytes });
       await this.#solve(build, spec, context, streams.onOutput);
     } catch (thrown) {
       error = toBuildvisorError(thrown);
-      if (error.code === 'BUILD_FAILED' && !build.solving)
+      // Half a context is nobody else's.
+      if (error.code === 'ABORTED') error = clientGone();
+      if (error.code === 'BUILD_FAILED' && !build.atGate)
         error = await notTaken(error, this.#options.causes, build.startedAtMs);
     }
     build.end(error);
@@ -235,28 +223,12 @@ export class Builds implements GateRecorder {
   }
 
   async #solve(build: Build, spec: BuildSpec, context: string, onOutput: BuildStreams['onOutput']): Promise<void> {
-    const { buildctl, runDir, scratchDir, log } = this.#options;
+    const { buildctl: program, runDir, scratchDir, log } = this.#options;
     const gate = this.#gate;
     if (gate === undefined) throw new BuildvisorError('NOT_READY', 'There is no way to BuildKit yet');
     const socket = join(runDir, 'builds', `${++this.#doors}.sock`);
-    await solve(build, {
-      program: buildctl,
-      spec,
-      context,
-      socket,
-      home: join(scratchDir, 'home'),
-      gate,
-      onOutput,
-      log,
-    });
-  }
-
-  async #writeHead(build: Build): Promise<void> {
-    try {
-      await build.journal.writeHead(build.head);
-    } catch (err) {
-      this.#options.log.warn({ build: build.id, err }, 'journal head not written');
-    }
+    const home = join(scratchDir, 'home');
+    await solve(build, { program, spec, context, socket, home, gate, onOutput, log });
   }
 
   #refuseWhenDraining(): void {
@@ -282,26 +254,12 @@ export class Builds implements GateRecorder {
   }
 
   #told(build: Build): void {
-    const { id, route, state, result, endedAtMs, startedAtMs } = build;
-    const { error, steps } = result ?? {};
+    const { id, route, state, code, endedAtMs, startedAtMs } = build;
+    const { steps } = build.summary(0);
     if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
     if (state === 'SUCCEEDED') this.#options.onPassed?.();
     // No step names and no messages: BuildKit puts build arguments into them.
-    const facts = { build: id, route, state, code: error?.error?.code, steps, ms: endedAtMs - startedAtMs };
-    this.#options.log.info(facts, 'build ended');
+    this.#options.log.info({ build: id, route, state, code, steps, ms: endedAtMs - startedAtMs }, 'build ended');
   }
-}
-
-function cancelled(): BuildvisorError {
-  return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled');
-}
-
-function stopped(reason: string, limitMs: number): BuildvisorError {
-  const message = `The machine stops (${reason}), and the build did not end within ${formatDuration(limitMs)}`;
-  return new BuildvisorError('BUILD_INTERRUPTED', message, {
-    facts: { why: 'stop', reason, limitMs },
-    hint: 'Build again; what was done is in the cache.',
-    retryable: true,
-  });
 }

@@ -1,6 +1,7 @@
 import { BuildvisorError, type ErrorCode } from '../../common/errors.ts';
 import type { BuildError } from '../../common/generated/types/buildvisor/v1/BuildError.ts';
 import { toWireError } from '../../common/grpc-errors.ts';
+import { cutMiddle } from '../../common/middle.ts';
 import { readFields, readString } from '../../common/protobuf.ts';
 import type { FailedStep } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';
@@ -13,6 +14,9 @@ const sourceType = /\/errdefs\.Source\+json$/;
 
 /** Lines of a step's log that go into the result. */
 const tailLines = 50;
+
+/** Longest name of a step that is told, in characters: it has the whole command in it. */
+const nameLength = 1000;
 
 /** gRPC codes that are told apart (google.golang.org/grpc/codes). */
 const grpc = { ok: 0, cancelled: 1, deadlineExceeded: 4, unavailable: 14 };
@@ -56,7 +60,7 @@ function readDetail(any: Buffer, details: SolveDetails): void {
 export function outcomeError(outcome: SolveOutcome, step: FailedStep | undefined): BuildvisorError | undefined {
   if (outcome.code === grpc.ok && !outcome.cancelled) return undefined;
   const code = outcomeCode(outcome);
-  const facts = step === undefined ? {} : { step: step.name };
+  const facts = step === undefined ? {} : { step: cutMiddle(step.name, nameLength) };
   if (code === 'BUILD_CANCELLED') return new BuildvisorError(code, 'The build was cancelled', { facts });
   if (code === 'BUILD_INTERRUPTED')
     return new BuildvisorError(code, 'BuildKit went away in the middle of the build', { facts, retryable: true });
@@ -79,7 +83,7 @@ export function isInterruption({ code, details }: SolveOutcome): boolean {
 export function toBuildError(error: unknown, step: FailedStep | undefined, details: SolveDetails): BuildError {
   return {
     error: toWireError(error),
-    step: step?.name ?? '',
+    step: cutMiddle(step?.name ?? '', nameLength),
     stepDigest: step?.digest ?? details.vertex ?? '',
     exitCode: details.exitCode ?? 0,
     logTail: step?.log.slice(-tailLines) ?? [],

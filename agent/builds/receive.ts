@@ -26,8 +26,9 @@ export interface IncomingContext {
 export async function receiveContext(build: Build, spec: BuildSpec, incoming: IncomingContext): Promise<void> {
   const { stream, dir, maxBytes } = incoming;
   await mkdir(dir, { mode: 0o700 });
-  build.contextBytes = await unpack(build, stream, dir, maxBytes);
+  const received = await unpack(build, stream, dir, maxBytes);
   await checkDockerfile(dir, spec);
+  build.received(received);
 }
 
 /** A client that goes away ends its context as if it were too short, and is known to have gone a little later. */

@@ -3,6 +3,7 @@ import { BuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { Origin } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
+import { untilAborted } from './abortable.ts';
 import { buildctlArguments } from './arguments.ts';
 import type { Build } from './build.ts';
 import { openDoor, runBuildctl } from './buildctl.ts';
@@ -46,20 +47,21 @@ export async function solve(build: Build, options: SolveOptions): Promise<void> 
       arguments: buildctlArguments(spec, context, door.path),
       home,
       signal: build.signal,
+      // A client that does not read its output must not keep a cancelled build.
       onOutput: (chunk) => {
         build.outputBytes += chunk.length;
-        return onOutput(chunk);
+        return untilAborted(onOutput(chunk), build.signal);
       },
     });
     if (exitCode !== 0) build.signal.throwIfAborted();
     if (exitCode === undefined) throw buildctlKilled();
-    if (!build.solving) throw notSolved(exitCode, words);
+    if (!build.atGate) throw notSolved(exitCode, words);
     const what = `the result of build ${build.id}`;
     const outcome = await withLimit({ limitMs: outcomeLimitMs, what }, () => build.solved);
-    if (outcome.code === 0 && exitCode !== 0) throw notSolved(exitCode, words);
+    if (outcome?.code === 0 && exitCode !== 0) throw notSolved(exitCode, words);
   } finally {
     // The step's processes may outlive buildctl; a build that has ended has none.
-    if (build.solving) await settle(build, gate, log);
+    if (build.atGate) await settle(build, gate, log);
     await door.close();
   }
 }

@@ -1,4 +1,5 @@
 import type { SourceExcerpt } from '../../common/generated/types/buildvisor/v1/SourceExcerpt.ts';
+import { readLines } from '../gate/errors/source-lines.ts';
 
 /** The lines a failure comes from, as the result carries them. */
 export type Source = SourceExcerpt;
@@ -12,24 +13,31 @@ const most = { lines: 50, characters: 1000 };
 interface SourceJson {
   info?: { filename?: unknown; data?: unknown };
   ranges?: { start?: { line?: number }; end?: { line?: number } }[];
+  /** Where the gate left lines out of the ranges: the last one. */
+  wholeLast?: unknown;
 }
 
-/** Cuts the excerpt from a whole `errdefs.Source`; undefined when it names no lines that are there. */
+/** Cuts the excerpt from an `errdefs.Source`; undefined when it names no lines that are there. */
 export function readSource(json: unknown): Source | undefined {
-  const { info, ranges } = (json ?? {}) as SourceJson;
-  if (typeof info?.data !== 'string' || !Array.isArray(ranges)) return undefined;
-  const lines = Buffer.from(info.data, 'base64').toString().split('\n');
-  const spans = ranges.map(({ start, end }) => [start?.line ?? 0, Math.max(end?.line ?? 0, start?.line ?? 0)] as const);
-  const firstLine = Math.min(...spans.map(([first]) => first));
-  const lastLine = Math.min(Math.max(...spans.map(([, last]) => last)), lines.length);
+  const { info, ranges, wholeLast } = (json ?? {}) as SourceJson;
+  if (typeof info?.data !== 'string' || !Array.isArray(ranges) || ranges.length === 0) return undefined;
+  let firstLine = Number.POSITIVE_INFINITY;
+  let lastLine = typeof wholeLast === 'number' ? wholeLast : 0;
+  for (const { start, end } of ranges) {
+    firstLine = Math.min(firstLine, start?.line ?? 0);
+    lastLine = Math.max(lastLine, start?.line ?? 0, end?.line ?? 0);
+  }
   if (!(firstLine >= 1 && firstLine <= lastLine)) return undefined;
   const excerptLine = Math.max(1, firstLine - around);
-  const excerpt = lines.slice(excerptLine - 1, Math.min(lastLine + around, excerptLine - 1 + most.lines));
+  const to = Math.min(lastLine + around, excerptLine + most.lines - 1);
+  const excerpt = readLines(Buffer.from(info.data, 'latin1'), excerptLine, to);
+  if (excerpt.length <= firstLine - excerptLine) return undefined;
   return {
     file: typeof info.filename === 'string' ? info.filename : '',
     firstLine,
-    lastLine,
+    // A file that ends before the lines do.
+    lastLine: excerpt.length < to - excerptLine + 1 ? Math.min(lastLine, excerptLine + excerpt.length - 1) : lastLine,
     excerptLine,
-    excerpt: excerpt.map((line) => line.slice(0, most.characters)),
+    excerpt: excerpt.map((line) => line.toString().slice(0, most.characters)),
   };
 }

@@ -23,6 +23,8 @@ export interface BuildSpec {
   pull: boolean;
   network: 'default' | 'none' | 'host';
   output: OutputType;
+  /** Whether it goes on when its client goes. */
+  detach: boolean;
 }
 
 /** What the machine allows, as far as a spec can break it. */
@@ -68,10 +70,22 @@ export function checkSpec(wire: WireSpec, rules: SpecRules): BuildSpec {
     pull: wire.pull,
     network: checkNetwork(wire.network, rules.entitlements),
     output,
+    detach: wire.detach,
   };
+  if (spec.detach && isStreamedBack(spec))
+    throw refuse(
+      'detach',
+      `cannot be with output ${output}`,
+      'Its output is streamed back to the client: push it, or keep the result in the cache.',
+    );
   if (output === 'push' && spec.tags.length === 0)
     throw refuse('tags', 'is empty, and a push needs at least one tag to push to');
   return spec;
+}
+
+/** Whether the result goes back to the client that asked for the build, and to nobody else. */
+export function isStreamedBack({ output }: Pick<BuildSpec, 'output'>): boolean {
+  return output !== 'none' && output !== 'push';
 }
 
 function checkText(field: string, text: string, pattern: RegExp, rule: string): string {

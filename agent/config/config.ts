@@ -42,6 +42,8 @@ export interface Config {
   };
   volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
   buildkit: {
+    /** Builds at the same time; as the machine allows when absent. */
+    maxBuilds?: number;
     /** Steps at the same time; BuildKit's own choice (no limit) when absent. */
     maxParallelism?: number;
     entitlements: Entitlement[];
@@ -91,6 +93,7 @@ export function toConfig(written: Written): Config {
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
     volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
     buildkit: present({
+      maxBuilds: buildkit['max-builds'],
       maxParallelism: buildkit['max-parallelism'],
       entitlements: buildkit.entitlements,
       platformsCacheMaxAgeMs: buildkit['platforms-cache-max-age'],

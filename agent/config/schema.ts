@@ -99,7 +99,13 @@ const stepLog = table(
 );
 
 const buildkit = table('How builds run.', {
-  'max-builds': optional(later('How many builds run at the same time; more wait.')),
+  'max-builds': optional(
+    count(
+      'How many builds run at the same time; more wait. Without it two for each processor, but one for each 256 MiB of memory at most; fewer while memory is short.',
+      1,
+      1024,
+    ),
+  ),
   'max-parallelism': optional(count('How many steps, of all builds together, run at the same time.', 1, 1024)),
   entitlements: withDefault(
     list(

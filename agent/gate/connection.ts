@@ -8,32 +8,26 @@ import {
 } from 'node:http2';
 import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { readFields, readString, writeString } from '../../common/protobuf.ts';
 import type { Logger } from '../log.ts';
+import type { Call, CallTap, HeaderField, Route } from './call.ts';
 import { toHeaders } from './headers.ts';
-import { type Holds, peekMessage, refusalOf } from './hold.ts';
 import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
-import { frameMessage, MessageReader } from './messages.ts';
+import { frameMessage } from './messages.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { refuse, relay, type Tap } from './relay.ts';
-import type { Solve, Solves } from './solves.ts';
-import { unavailable } from './status.ts';
+import { type Kept, type Relay, refuse, relay } from './relay.ts';
+import { type GrpcStatus, statusFields } from './status.ts';
 
 /** How long calls that are read to their end without their client may take, in milliseconds. */
 const lingerMs = 70_000;
-const control = '/moby.buildkit.v1.Control';
 
 /** What the connections of a gate share. */
 export interface ConnectionContext {
   /** Path of buildkitd's Unix socket. */
   upstream: string;
   recorder: GateRecorder;
-  solves: Solves;
-  holds: Holds;
+  route: Route;
   log: Logger;
   whyGone: () => string | undefined;
-  /** Set once no more solves are taken. */
-  refusal: string | undefined;
 }
 
 /** One client's connection and its own one to buildkitd: streams map one to one, and the end of one is the other's. */
@@ -59,7 +53,7 @@ export class Connection {
     this.#down.setLocalWindowSize(windows.connection);
     // grpc-go ends a connection in a way that Node calls an error; a real one shows as its calls' end.
     this.#down.on('error', (error) => log.debug({ error: String(error) }, "a client's connection ended"));
-    this.#down.on('stream', (stream, _headers, _flags, raw: string[]) => this.#serve(stream, toHeaders(raw)));
+    this.#down.on('stream', (stream, _headers, _flags, raw: string[]) => this.#serve(stream, raw));
     this.#up.on('close', () => {
       if (!this.#down.destroyed) this.#down.close();
     });
@@ -82,127 +76,109 @@ export class Connection {
     this.#up.once('close', () => clearTimeout(timer));
   }
 
-  #serve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { recorder } = this.#context;
+  #serve(stream: ServerHttp2Stream, raw: string[]): void {
+    const { recorder, route, whyGone } = this.#context;
     recorder.activity(1);
     stream.once('close', () => recorder.activity(-1));
-    switch (request[':path']) {
-      case `${control}/Solve`:
-        this.#whenAdmitted(stream, 'solve', () => this.#serveSolve(stream, request));
-        break;
-      case `${control}/Status`:
-        this.#whenAdmitted(stream, 'status', () => relay(stream, request, this.#up, this.#statusTap()));
-        break;
-      default:
-        relay(stream, request, this.#up, { whyGone: this.#context.whyGone });
-    }
-  }
-
-  /** Serves a call of a solve, at once unless solves are held just now. */
-  #whenAdmitted(stream: ServerHttp2Stream, kind: 'solve' | 'status', serve: () => void): void {
-    const { holds, log } = this.#context;
-    if (holds.isOpen) {
-      serve();
-      return;
-    }
-    this.#hold(stream, kind).then(
-      () => {
-        if (stream.destroyed || stream.closed) return;
-        serve();
-        stream.resume();
-      },
-      (error: unknown) => {
-        log.info({ error: refusalOf(error) }, 'a build that waited was refused');
-        refuse(stream, unavailable(refusalOf(error)));
-      },
-    );
-  }
-
-  async #hold(stream: ServerHttp2Stream, kind: 'solve' | 'status'): Promise<void> {
-    const { holds, solves } = this.#context;
-    const message = await peekMessage(stream);
-    if (message === undefined) return;
-    const { ref, internal } =
-      kind === 'solve' ? readSolveRequest(message) : { ref: readString(message, 1), internal: false };
-    // buildkitd waits already for a solve whose Status it has, or has it.
-    if (internal || solves.isKnown(ref)) return;
-    await (kind === 'solve' ? holds.solve(ref, stream) : holds.status(ref));
-  }
-
-  #serveSolve(stream: ServerHttp2Stream, request: OutgoingHttpHeaders): void {
-    const { solves, refusal, whyGone } = this.#context;
-    if (refusal !== undefined && this.#origin.build === undefined) {
-      refuse(stream, unavailable(refusal));
-      return;
-    }
-    let solve: Solve | undefined;
-    let response: Buffer | undefined;
-    const requests = new MessageReader((message) => {
-      const { ref, internal } = readSolveRequest(message);
-      // What a client asks for its own sake, such as buildx to learn what buildkitd can do, is no build.
-      if (internal) return;
-      solve = solves.begin(ref, this.#origin.build, () => this.#openStatus(ref));
-      if (solve) solve.cancel = (why) => call.cancel(why);
-    });
-    const responses = new MessageReader((message) => {
-      response = message;
-    });
-    const call = relay(stream, request, this.#up, {
-      whyGone,
-      request: (chunk) => requests.push(chunk),
-      response: (chunk) => responses.push(chunk),
-      ended: (end) => {
-        if (solve) solves.end(solve, end, response);
-      },
-    });
-  }
-
-  #statusTap(): Tap {
-    const { solves, log } = this.#context;
-    let stream: ReturnType<Solves['openStatus']> | undefined;
-    const requests = new MessageReader((message) => {
-      stream ??= solves.openStatus(readString(message, 1));
-    });
-    const responses = new MessageReader((message) => {
-      if (stream) solves.status(stream, message);
-    });
-    return {
-      request: (chunk) => requests.push(chunk),
-      response: (chunk) => responses.push(chunk),
-      outlivesClient: () => stream !== undefined && solves.isNeeded(stream),
-      ended: () => {
-        const broken = requests.broken ?? responses.broken;
-        if (broken) log.warn({ ref: stream?.ref, error: broken.message }, 'a build was not recorded in full');
-        if (stream) solves.closeStatus(stream);
-      },
-    };
-  }
-
-  /** Watches a solve whose client does not. buildkitd keeps the statuses of a finished build, so that this is never too late. */
-  #openStatus(ref: string): void {
-    const { solves } = this.#context;
-    if (this.#up.destroyed || this.#up.closed) return;
-    const stream = solves.openStatus(ref);
-    const responses = new MessageReader((message) => solves.status(stream, message));
-    const call = this.#up.request({
-      ':method': 'POST',
-      ':path': `${control}/Status`,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    });
-    call.on('data', (chunk: Buffer) => responses.push(chunk));
-    call.on('error', () => undefined);
-    call.on('close', () => solves.closeStatus(stream));
-    call.end(frameMessage(writeString(1, ref)));
+    new StreamCall({ stream, raw, up: this.#up, origin: this.#origin, whyGone }).begin(route);
   }
 }
 
-/** What matters here of a SolveRequest: `Ref` and `Internal`. */
-function readSolveRequest(message: Buffer): { ref: string; internal: boolean } {
-  const request = { ref: '', internal: false };
-  for (const { number, bytes, value } of readFields(message)) {
-    if (number === 1) request.ref = bytes?.toString() ?? '';
-    else if (number === 11) request.internal = value === 1;
+interface StreamCallOptions {
+  stream: ServerHttp2Stream;
+  /** Name, value, name, value. */
+  raw: string[];
+  up: ClientHttp2Session;
+  origin: Origin;
+  whyGone: () => string | undefined;
+}
+
+/** A call on one of Node's HTTP/2 streams. */
+class StreamCall implements Call {
+  readonly path: string;
+  readonly origin: Origin;
+  readonly arrivedAt = performance.now();
+  headers: HeaderField[] = [];
+  isOver = false;
+  readonly #options: StreamCallOptions;
+  readonly #whenOver: (() => void)[] = [];
+  readonly #kept: Kept = { chunks: [], ended: false };
+  #tap: CallTap = {};
+  #relay: Relay | undefined;
+
+  constructor(options: StreamCallOptions) {
+    const { raw, origin } = options;
+    this.#options = options;
+    this.origin = origin;
+    for (let at = 0; at + 1 < raw.length; at += 2) this.headers.push([raw[at] ?? '', raw[at + 1] ?? '']);
+    this.path = this.headers.find(([name]) => name === ':path')?.[1] ?? '';
   }
-  return request;
+
+  get isOpen(): boolean {
+    return this.#relay !== undefined;
+  }
+
+  begin(route: Route): void {
+    const { stream } = this.#options;
+    this.#tap = route(this);
+    stream.once('close', () => this.#over());
+    stream.on('error', () => undefined);
+    if (this.isOpen) return;
+    stream.on('data', this.#keep);
+    stream.on('end', this.#keepEnd);
+  }
+
+  open(): void {
+    if (this.isOpen || this.isOver) return;
+    const { stream, up, whyGone } = this.#options;
+    stream.off('data', this.#keep).off('end', this.#keepEnd);
+    const request: OutgoingHttpHeaders = toHeaders(this.headers.flat());
+    this.#relay = relay(stream, request, up, this.#kept, {
+      whyGone,
+      request: (chunk) => this.#tap.request?.(chunk),
+      response: (chunk) => this.#tap.response?.(chunk),
+      outlivesClient: () => this.#tap.outlivesClient?.() ?? false,
+      ended: (end) => {
+        this.#over();
+        this.#tap.ended?.(end);
+      },
+    });
+  }
+
+  answer(status: GrpcStatus, message?: Buffer): void {
+    if (this.isOver) return;
+    const { stream } = this.#options;
+    if (this.#relay) {
+      this.#relay.cancel(status.code === 1 ? undefined : status.message);
+      return;
+    }
+    if (message === undefined) refuse(stream, status);
+    else {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers(toHeaders(statusFields(status).flat())));
+      stream.end(frameMessage(message));
+    }
+    this.#over();
+    this.#tap.ended?.({ status, calledOff: false });
+  }
+
+  whenOver(then: () => void): void {
+    if (this.isOver) then();
+    else this.#whenOver.push(then);
+  }
+
+  readonly #keep = (chunk: Buffer): void => {
+    this.#kept.chunks.push(chunk);
+    this.#tap.request?.(chunk);
+  };
+  readonly #keepEnd = (): void => {
+    this.#kept.ended = true;
+  };
+
+  #over(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    if (!this.isOpen) this.#tap.ended?.({ status: undefined, calledOff: true });
+    for (const then of this.#whenOver.splice(0)) then();
+  }
 }

@@ -1,9 +1,11 @@
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
+import type { Admission } from './admission/disk.ts';
+import type { MemoryLook } from './admission/memory-look.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
-import { type Admission, Holds, openAdmission } from './hold.ts';
+import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
+import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { Solves } from './solves.ts';
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -12,33 +14,45 @@ export interface GateOptions {
   /** Who is told about solves. */
   recorder: GateRecorder;
   log: Logger;
-  /** When solves may begin; at once, when left out. */
+  /** Most builds that run at once; the rest wait. */
+  maxBuilds: number;
+  /** Whether there is room on the cache volume; there is, when left out. */
   admission?: Admission;
+  /** How short memory is; it is not looked at when left out. */
+  memory?: () => MemoryLook;
+  /** The queue, or what runs, has changed. */
+  onChange?: () => void;
   /** Why buildkitd does not answer just now, one sentence for its clients. */
   whyGone?: () => string | undefined;
 }
 
-/** The one door to buildkitd: passes BuildKit's gRPC API through and tells the recorder about solves. */
+/** The one door to buildkitd: passes BuildKit's gRPC API through, admits builds, and tells the recorder about them. */
 export class Gate {
   readonly #context: ConnectionContext;
+  readonly #desk: Desk;
+  readonly #calls: OwnCalls;
   readonly #connections = new Set<Connection>();
   #closed = false;
 
-  constructor({ upstream, recorder, log, admission = openAdmission, whyGone = () => undefined }: GateOptions) {
-    this.#context = {
-      upstream,
-      recorder,
-      solves: new Solves(recorder, log),
-      holds: new Holds(admission),
-      log,
-      whyGone,
-      refusal: undefined,
-    };
+  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
+    this.#calls = new OwnCalls(upstream, log);
+    this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
+    this.#context = { upstream, recorder, route: this.#desk.route, log, whyGone };
   }
 
-  /** Solves that buildkitd works on. */
+  /** Builds that buildkitd works on. */
   get solving(): number {
-    return this.#context.solves.live;
+    return this.#desk.solving;
+  }
+
+  /** How many builds may run, do, and wait. */
+  get slots(): SlotCounts {
+    return this.#desk.slots;
+  }
+
+  /** Builds that wait, the next one first. */
+  queue(): QueueEntry[] {
+    return this.#desk.queue();
   }
 
   /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
@@ -53,28 +67,25 @@ export class Gate {
     this.#connections.add(connection);
   }
 
-  /** Takes no more solves from outside: they get gRPC's UNAVAILABLE with the reason. Those that run go on. */
+  /** Takes no more builds from outside: they, and those that wait, get UNAVAILABLE with the reason. Those that run go on. */
   drain(reason: string): void {
-    this.#context.refusal ??= reason;
+    this.#desk.drain(reason);
   }
 
   /**
-   * Calls off a live solve, whoever started it; its client gets gRPC's CANCELLED, or UNAVAILABLE with `why`. Resolves when buildkitd has let go of it
-   * and `solveEnded` was called, which is bounded.
-   * @returns whether there was such a solve
+   * Calls off a build, whoever started it and whether it waits or runs; its client gets gRPC's CANCELLED, or UNAVAILABLE
+   * with `why`. Resolves when buildkitd has let go of it and `solveEnded` was called, which is bounded.
+   * @returns whether there was such a build
    */
-  async cancel(ref: string, why?: string): Promise<boolean> {
-    const solve = this.#context.solves.find(ref);
-    if (!solve) return false;
-    solve.cancel?.(why);
-    await solve.done.promise;
-    return true;
+  cancel(ref: string, why?: string): Promise<boolean> {
+    return this.#desk.cancel(ref, why);
   }
 
   /** Ends all connections and takes no more; resolves when buildkitd has let go of the solves that ran, which is bounded. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const connection of this.#connections) connection.close();
-    await this.#context.solves.allEnded();
+    await this.#desk.allEnded();
+    this.#calls.close();
   }
 }

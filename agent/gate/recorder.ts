@@ -1,4 +1,5 @@
 import type { BuildvisorError } from '../../common/errors.ts';
+import type { SolveAbout } from './about.ts';
 
 /**
  * What the gate tells about the solves that pass through it. The gate is handed a recorder and knows nothing of what it
@@ -28,6 +29,10 @@ export interface SolveStart {
   ref: string;
   /** The build that the connection was opened for ({@link Origin}), if any. */
   build: string | undefined;
+  /** What it is of, as far as its request shows it. */
+  about?: SolveAbout | undefined;
+  /** Trace id of the client's call (W3C Trace Context), 32 hex digits, if it has one. */
+  trace?: string | undefined;
 }
 
 /** A solve that must wait. */

@@ -9,6 +9,12 @@ import {
 import { readTrailers, statusOnly, toHeaders } from './headers.ts';
 import { type GrpcStatus, grpcCodes, unavailable } from './status.ts';
 
+/** What was read of a call before it is passed through. */
+export interface Kept {
+  chunks: Buffer[];
+  ended: boolean;
+}
+
 /** What one wants to see of a call that passes through. */
 export interface Tap {
   /** Bytes of the request, before they go up. */
@@ -53,7 +59,13 @@ export interface Relay {
  * Passes one call through: request, answer, trailers, resets, and each side's pace to the other. Node's http2 asks for some
  * care, said where it is taken.
  */
-export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up: ClientHttp2Session, tap: Tap): Relay {
+export function relay(
+  down: ServerHttp2Stream,
+  request: OutgoingHttpHeaders,
+  up: ClientHttp2Session,
+  kept: Kept,
+  tap: Tap,
+): Relay {
   const upstream = open(up, request, tap);
   if ('code' in upstream) {
     refuse(down, upstream);
@@ -75,7 +87,9 @@ export function relay(down: ServerHttp2Stream, request: OutgoingHttpHeaders, up:
   const brokenOff = (): GrpcStatus | undefined =>
     upstream.rstCode === constants.NGHTTP2_INTERNAL_ERROR && !up.destroyed ? tooLong : undefined;
 
-  passRequest(down, upstream, tap);
+  for (const chunk of kept.chunks) upstream.write(chunk);
+  if (kept.ended) upstream.end();
+  else passRequest(down, upstream, tap);
 
   upstream.on('response', (_headers, flags, raw: string[]) => {
     answered = true;

@@ -14,6 +14,7 @@ export const grpcCodes = {
   cancelled: 1,
   unknown: 2,
   deadlineExceeded: 4,
+  alreadyExists: 6,
   resourceExhausted: 8,
   failedPrecondition: 9,
   internal: 13,

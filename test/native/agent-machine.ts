@@ -8,7 +8,7 @@ import { type ConsoleEnd, parseConsoleEnd } from '../../common/console-end.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient } from '../../host/client/types.ts';
-import { processCommand } from '../../host/machine/process-launch.ts';
+import { findInit, processCommand } from '../../host/machine/process-launch.ts';
 import { bundleAgent } from '../../scripts/bundle.ts';
 import { toolsDir } from './buildkitd.ts';
 
@@ -78,6 +78,13 @@ export class AgentMachine implements AsyncDisposable {
     });
     const child = spawn(command.file, command.args, { env: command.env, stdio: ['ignore', 'pipe', 'pipe'] });
     return new AgentMachine(join(runDir, 'run'), child);
+  }
+
+  /** Its init, as a pid here. */
+  get init(): number {
+    const pid = findInit(this.#child.pid ?? 0);
+    if (pid === undefined) throw new Error('there is no init');
+    return pid;
   }
 
   /** All it has written to its console. */

@@ -2,6 +2,7 @@ import { chmod } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import type { Admission } from '../../agent/gate/admission/disk.ts';
 import { Gate } from '../../agent/gate/gate.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../../agent/gate/recorder.ts';
 import { openLog } from '../../agent/log.ts';
@@ -64,18 +65,24 @@ export interface TestGate {
   stop(): Promise<void>;
 }
 
-/**
- * Opens a gate in front of a buildkitd's socket.
- * @param options.build of which build every client is
- * @param options.wrap what the gate gets in place of a client's socket
- */
+/** How a gate of a test is. */
+export interface TestGateOptions {
+  /** Of which build every client is. */
+  build?: string;
+  /** What the gate gets in place of a client's socket. */
+  wrap?: (socket: Socket) => Duplex;
+  maxBuilds?: number;
+  admission?: Admission;
+}
+
+/** Opens a gate in front of a buildkitd's socket. */
 export async function openGate(
   dir: string,
   upstream: string,
-  { build, wrap = (socket) => socket }: { build?: string; wrap?: (socket: Socket) => Duplex } = {},
+  { build, wrap = (socket) => socket, maxBuilds = 100, admission }: TestGateOptions = {},
 ): Promise<TestGate> {
   const recorder = new MemoryRecorder();
-  const gate = new Gate({ upstream, recorder, log: openLog('silent') });
+  const gate = new Gate({ upstream, recorder, log: openLog('silent'), maxBuilds, ...(admission ? { admission } : {}) });
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);

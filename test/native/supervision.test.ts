@@ -172,3 +172,23 @@ test('a stop lets builds end within the limit, calls off the rest with the reaso
   expect(details).toContainEqual(expect.stringMatching(/maintenance; builds that run \(3\) have 2.0s to end/));
   expect(machine.end).toEqual({ code: 'OK', reason: 'maintenance' });
 }, 90_000);
+
+test('a SIGTERM to init with a build running: the build is told why, and the volume is closed', async () => {
+  await using drives = await Drives.make();
+  {
+    await using machine = await boot(drives);
+    const sleeping = build(machine, 'exec /bin/busybox sleep 7603');
+    await sleepers(1);
+    process.kill(machine.init, 'SIGTERM');
+    expect((await sleeping).error?.error).toMatchObject({
+      code: 'BUILD_INTERRUPTED',
+      retryable: true,
+      facts: { why: 'stop', reason: 'SIGTERM' },
+    });
+    await machine.ended();
+    expect(machine.end).toEqual({ code: 'OK', reason: 'SIGTERM' });
+  }
+  await using machine = await boot(drives);
+  const { volumes } = await machine.api.info();
+  expect(volumes.find(({ name }) => name === 'cache')).toMatchObject({ wasUnclean: false, formatted: false });
+}, 90_000);

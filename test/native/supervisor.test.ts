@@ -1,12 +1,15 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/leftovers.ts';
 import { mountsBelow } from '../../agent/sys/mount.ts';
+import { readStat } from '../../agent/sys/reap.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { buildctl, type Client, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
 import { openGate } from './gate.ts';
+import { openLab } from './volume-lab.ts';
 
 let buildkitd: TestBuildkitd | undefined;
 afterEach(() => buildkitd?.stop(), 30_000);
@@ -63,6 +66,39 @@ test('a process that keeps its output open does not hold up its end', async () =
   await expect(held.ready).rejects.toMatchObject({ message: 'buildkitd exited with 1: gone' });
   await held.stop();
   expect(performance.now() - began).toBeLessThan(5_000);
+}, 60_000);
+
+test('a process that no signal ends does not hold up the stop for ever', async () => {
+  buildkitd = await startBuildkitd();
+  await using lab = openLab();
+  const mountpoint = join(lab.dir, 'mnt');
+  const tools = join(lab.dir, 'tools');
+  for (const folder of [mountpoint, tools]) await mkdir(folder);
+  execFileSync('mkfs.ext4', ['-q', lab.device]);
+  execFileSync('mount', [lab.device, mountpoint]);
+  try {
+    // Who writes to a frozen filesystem sleeps where signals do not reach, as on a disk that has gone.
+    await writeFile(join(tools, 'buildkitd'), `#!/bin/sh\necho > ${mountpoint}/file\n`, { mode: 0o755 });
+    execFileSync('fsfreeze', ['-f', mountpoint]);
+    const { Buildkitd } = await import('../../agent/buildkit/buildkitd.ts');
+    const { openLog } = await import('../../agent/log.ts');
+    const { configPath, root, tmp, socket, platform } = buildkitd;
+    const stuck = new Buildkitd({
+      ...{ configPath, root, tmp, socket: `${socket}.other`, log: openLog('silent') },
+      platform: { ...platform, toolsDir: tools },
+    });
+    stuck.start();
+    await pollUntil({ limitMs: 10_000, everyMs: 20, what: 'it to be stuck' }, () =>
+      readStat(stuck.pid ?? 0)?.state === 'D' ? true : undefined,
+    );
+    await expect(stuck.stop(AbortSignal.abort())).rejects.toMatchObject({
+      code: 'TIMED_OUT',
+      message: expect.stringContaining(`buildkitd (pid ${stuck.pid}) to end`),
+    });
+  } finally {
+    execFileSync('fsfreeze', ['-u', mountpoint]);
+    execFileSync('umount', ['-l', mountpoint]);
+  }
 }, 60_000);
 
 test('a binary that is not there is told at once', async () => {

@@ -79,6 +79,19 @@ test('a step that takes all memory dies as a whole and is told by its name and t
   expect(readFileSync(machine.consoleLog, 'utf8')).not.toContain('starting the agent again');
 });
 
+test('a step that is killed while its neighbour runs out of memory is not taken for that', async () => {
+  const steps = 'ls -d /sys/fs/cgroup/buildkit/*/ | grep -v /buildkitd/';
+  const neighbour = build('exec /bin/busybox sleep 1000');
+  await pollUntil({ limitMs: 60_000, everyMs: 250, what: 'the neighbour' }, async () =>
+    (await sh(`${steps} | wc -l`)) === '1' ? true : undefined,
+  );
+  const { error: taker } = await build('exec /bin/busybox dd if=/dev/zero of=/dev/null bs=1000M count=1');
+  await sh(`for step in $(${steps}); do echo 1 > $step/cgroup.kill; done`);
+  const { error: killed } = await neighbour;
+  expect(taker?.error?.facts).toMatchObject({ why: 'step-memory' });
+  expect(killed?.error).toMatchObject({ code: 'BUILD_FAILED', retryable: true, facts: { why: 'step-killed' } });
+}, 600_000);
+
 test('a buildkitd that is killed for memory is started again, and Info says so', async () => {
   const control = '/sys/fs/cgroup/buildkit/buildkitd/memory.max';
   await sh(`echo 8M > ${control}; sleep 1; echo max > ${control}`);

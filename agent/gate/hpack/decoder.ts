@@ -1,5 +1,5 @@
 import { HpackError, ListTooLong } from './errors.ts';
-import { HuffmanReader, mostDecoded } from './huffman.ts';
+import { HuffmanReader, roomFor } from './huffman.ts';
 import { type Integer, readInteger } from './integer.ts';
 import type { HeaderField } from './static-table.ts';
 import { fieldBytes, Table } from './table.ts';
@@ -89,7 +89,7 @@ export class HpackDecoder {
     if (end > this.#block.length) cutOff();
     this.#at = end;
     if (!coded) return this.#block.toString('latin1', from, end);
-    const into = scratchFor(mostDecoded(length));
+    const into = scratchFor(roomFor(length));
     const decoded = this.#huffman.decode(this.#block, from, end, into, 0);
     this.#huffman.finish();
     return into.toString('latin1', 0, decoded);

@@ -85,9 +85,36 @@ function stepOf(tree: readonly [number, number][], from: number, nibble: number)
   return out | state;
 }
 
-/** Most bytes that so many bytes of Huffman code decode to: the shortest code has five bits. */
-export function mostDecoded(length: number): number {
-  return Math.ceil((length * 8) / 5);
+/**
+ * What eight bits do: the state in the low byte, above it up to two bytes that come out, then how many, and {@link failsInByte}.
+ * It is worth its 256 KiB and its making for long strings only.
+ */
+let byteSteps: Uint32Array | undefined;
+const failsInByte = 1 << 26;
+const longString = 16 * 1024;
+
+function makeByteSteps(): Uint32Array {
+  const table = new Uint32Array(256 * 256);
+  for (let state = 0; state < 256; state++) {
+    for (let byte = 0; byte < 256; byte++) table[state * 256 + byte] = byteStep(state, byte);
+  }
+  return table;
+}
+
+function byteStep(state: number, byte: number): number {
+  const high = steps[state * 16 + (byte >>> 4)] ?? fails;
+  const low = steps[(high & 0xff) * 16 + (byte & 15)] ?? fails;
+  if ((high | low) & fails) return failsInByte;
+  const out = [high, low].filter((step) => step & emits).map((step) => (step >>> 8) & 0xff);
+  return (low & 0xff) | ((out[0] ?? 0) << 8) | ((out[1] ?? 0) << 16) | (out.length << 24);
+}
+
+/**
+ * The room that decoding so many bytes of Huffman code takes: the shortest code has five bits, one may have begun before them, and
+ * {@link HuffmanReader} writes one byte further than it means.
+ */
+export function roomFor(length: number): number {
+  return Math.ceil((length * 8) / 5) + 2;
 }
 
 /** Decodes one string, whole or in pieces. */
@@ -95,11 +122,12 @@ export class HuffmanReader {
   #state = 0;
 
   /**
-   * Decodes the bytes `from` to `to` of `code` into `into`, which has room for {@link mostDecoded} of them.
+   * Decodes the bytes `from` to `to` of `code` into `into`, which has {@link roomFor} them.
    * @returns where in `into` it ended
    * @throws HpackError when the code has its end-of-string symbol in it
    */
   decode(code: Buffer, from: number, to: number, into: Uint8Array, at: number): number {
+    if (to - from >= longString) return this.#decodeLong(code, from, to, into, at);
     let state = this.#state;
     let end = at;
     for (let i = from; i < to; i++) {
@@ -111,6 +139,26 @@ export class HuffmanReader {
       if ((high | low) & fails) throw new HpackError('a Huffman-coded string has its end inside');
       state = low & 0xff;
     }
+    this.#state = state;
+    return end;
+  }
+
+  #decodeLong(code: Buffer, from: number, to: number, into: Uint8Array, at: number): number {
+    byteSteps ??= makeByteSteps();
+    const table = byteSteps;
+    let state = this.#state;
+    let end = at;
+    let all = 0;
+    for (let i = from; i < to; i++) {
+      const step = table[(state << 8) | (code[i] ?? 0)] ?? failsInByte;
+      all |= step;
+      // Both, whether they came out or not: the next ones go over them.
+      into[end] = (step >>> 8) & 0xff;
+      into[end + 1] = (step >>> 16) & 0xff;
+      end += (step >>> 24) & 3;
+      state = step & 0xff;
+    }
+    if (all & failsInByte) throw new HpackError('a Huffman-coded string has its end inside');
     this.#state = state;
     return end;
   }

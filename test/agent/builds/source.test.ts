@@ -36,3 +36,19 @@ test.each([
 ])('%j names no lines', (json) => {
   expect(readSource(json)).toBeUndefined();
 });
+
+test('lines that the gate left out are counted, those that are there shown', () => {
+  const short = { ...(source(file, [10, 20]) as object), wholeLast: 5000 };
+  expect(readSource(short)).toMatchObject({ firstLine: 10, lastLine: 5000, excerptLine: 6, excerpt: { length: 50 } });
+});
+
+test('line 600,000 takes no time to be found', () => {
+  const big = source(`${'\n'.repeat(599_999)}BOGUS`, [600_000, 600_000]);
+  const before = process.cpuUsage();
+  expect(readSource(big)).toMatchObject({
+    firstLine: 600_000,
+    excerptLine: 599_996,
+    excerpt: ['', '', '', '', 'BOGUS'],
+  });
+  expect(process.cpuUsage(before).user / 1000).toBeLessThan(30);
+});

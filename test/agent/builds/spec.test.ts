@@ -10,6 +10,7 @@ function spec(changes: Partial<BuildSpec__Output> = {}): BuildSpec__Output {
   const empty = { scope: '', dockerfile: '', target: '', network: '', noCache: false, generation: '' };
   return {
     id: 'b1',
+    detach: false,
     ...empty,
     pull: false,
     output: null,
@@ -24,7 +25,15 @@ function spec(changes: Partial<BuildSpec__Output> = {}): BuildSpec__Output {
 test('defaults', () => {
   expect(checkSpec(spec(), rules)).toEqual({
     ...{ id: 'b1', dockerfile: 'Dockerfile', dockerfileNamed: false, target: '', buildArgs: {}, labels: {}, tags: [] },
-    ...{ platforms: [], noCache: false, generation: '', pull: false, network: 'default', output: 'none' },
+    ...{
+      platforms: [],
+      noCache: false,
+      generation: '',
+      pull: false,
+      network: 'default',
+      output: 'none',
+      detach: false,
+    },
   });
   expect(checkSpec(spec({ scope: 'acme/app/main', dockerfile: './a//b/Dockerfile' }), rules)).toMatchObject({
     dockerfile: 'a/b/Dockerfile',
@@ -45,6 +54,7 @@ test.each([
   ['tags', { tags: ['-a'] }],
   ['tags', { tags: ['a"b'] }],
   ['tags', { output: { type: 'PUSH' as const } }],
+  ['detach', { detach: true, output: { type: 'OCI' as const } }],
   ['platforms', { platforms: ['linux/amd64,windows'] }],
   ['network', { network: 'bridge' }],
   ['network', { network: 'host' }],

@@ -198,7 +198,7 @@ test.each([
   ['[limits]\nmemory = "1GB"', 'limits.memory: is not supported by this version'],
   ['[limits]\ntime = "1h"', 'limits.time: is not supported by this version'],
   ['[limits]\noutput = "1GB"', 'limits.output: is not supported by this version'],
-  ['[buildkit]\nmax-builds = 2', 'buildkit.max-builds: is not supported by this version'],
+  ['[buildkit]\nmax-builds = 0', 'buildkit.max-builds'],
   // buildkit
   ['[buildkit]\nmax-parallelism = 0', 'expected a whole number from 1 to 1024'],
   ['[buildkit]\nmax-parallelism = 1.5', 'expected a whole number from 1 to 1024'],

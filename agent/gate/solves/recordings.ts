@@ -1,8 +1,8 @@
-import { readFields, readMapEntry } from '../../common/protobuf.ts';
-import type { Logger } from '../log.ts';
-import type { GateRecorder, SolveOutcome } from './recorder.ts';
-import type { RelayEnd } from './relay.ts';
-import { grpcCodes } from './status.ts';
+import { readFields, readMapEntry } from '../../../common/protobuf.ts';
+import type { Logger } from '../../log.ts';
+import type { CallEnd } from '../call.ts';
+import type { GateRecorder, SolveOutcome, SolveStart } from '../recorder.ts';
+import { grpcCodes } from '../status.ts';
 
 /**
  * How long the end of a solve waits for its statuses, in milliseconds: since the last one came, and in all. BuildKit's own
@@ -17,10 +17,10 @@ export interface StatusStream {
   ref: string;
 }
 
-/** The solves that run, each tied to its Status stream. */
-export class Solves {
-  readonly #live = new Map<string, Solve>();
-  readonly #streams = new Set<StatusStream>();
+/** The solves that buildkitd works on, each tied to its Status stream, as the recorder is told of them. */
+export class Recordings {
+  readonly #live = new Map<string, Recording>();
+  readonly #streams = new Map<string, Set<StatusStream>>();
   readonly #recorder: GateRecorder;
   readonly #log: Logger;
 
@@ -33,11 +33,12 @@ export class Solves {
    * A solve begins. `undefined` when one of that name runs already: buildkitd will refuse the second.
    * @param openStatus opens a Status stream of our own, for a client that wants none
    */
-  begin(ref: string, build: string | undefined, openStatus: () => void): Solve | undefined {
+  begin(start: SolveStart, openStatus: () => void): Recording | undefined {
+    const { ref } = start;
     if (ref === '' || this.#live.has(ref)) return undefined;
-    const solve = new Solve(ref, openStatus);
+    const solve = new Recording(ref, openStatus);
     this.#live.set(ref, solve);
-    this.#recorder.solveStarted({ ref, build });
+    this.#recorder.solveStarted(start);
     solve.wait(ownStatusAfter, () => this.#watch(solve));
     return solve;
   }
@@ -47,15 +48,8 @@ export class Solves {
     return this.#live.size;
   }
 
-  /** Whether a solve of this name runs, or its Status is asked for already. */
-  isKnown(ref: string): boolean {
-    if (this.#live.has(ref)) return true;
-    for (const stream of this.#streams) if (stream.ref === ref) return true;
-    return false;
-  }
-
   /** The solve of this name, while it runs. */
-  find(ref: string): Solve | undefined {
+  find(ref: string): Recording | undefined {
     return this.#live.get(ref);
   }
 
@@ -67,7 +61,9 @@ export class Solves {
   /** A Status stream was opened; its solve may come later. */
   openStatus(ref: string): StatusStream {
     const stream = { ref };
-    this.#streams.add(stream);
+    const others = this.#streams.get(ref);
+    if (others) others.add(stream);
+    else this.#streams.set(ref, new Set([stream]));
     return stream;
   }
 
@@ -89,20 +85,22 @@ export class Solves {
 
   /** A Status stream has ended. */
   closeStatus(stream: StatusStream): void {
-    this.#streams.delete(stream);
+    const others = this.#streams.get(stream.ref);
+    others?.delete(stream);
+    if (others?.size === 0) this.#streams.delete(stream.ref);
     const solve = this.#live.get(stream.ref);
     if (solve?.outcome && (solve.recorded === stream || !this.#isWatched(solve))) this.#finish(solve);
   }
 
   /** A Solve call has ended; the solve is over when its Status stream is. */
-  end(solve: Solve, end: RelayEnd, response: Buffer | undefined): void {
+  end(solve: Recording, end: CallEnd, response: Buffer | undefined): void {
     solve.outcome = toOutcome(end, response);
     solve.endedAt = performance.now();
-    if (solve.recorded && !this.#streams.has(solve.recorded)) this.#finish(solve);
+    if (solve.recorded && !this.#streams.get(solve.ref)?.has(solve.recorded)) this.#finish(solve);
     else this.#awaitStatus(solve);
   }
 
-  #awaitStatus(solve: Solve): void {
+  #awaitStatus(solve: Recording): void {
     const left = statusWait.total - (performance.now() - solve.endedAt);
     this.#watch(solve);
     solve.wait(Math.min(statusWait.quiet, Math.max(left, 0)), () => {
@@ -111,17 +109,15 @@ export class Solves {
     });
   }
 
-  #watch(solve: Solve): void {
+  #watch(solve: Recording): void {
     if (!this.#isWatched(solve)) solve.openStatus();
   }
 
-  #isWatched(solve: Solve): boolean {
-    if (solve.recorded) return true;
-    for (const stream of this.#streams) if (stream.ref === solve.ref) return true;
-    return false;
+  #isWatched(solve: Recording): boolean {
+    return solve.recorded !== undefined || this.#streams.has(solve.ref);
   }
 
-  #finish(solve: Solve): void {
+  #finish(solve: Recording): void {
     if (!solve.outcome || this.#live.get(solve.ref) !== solve) return;
     solve.settle();
     this.#live.delete(solve.ref);
@@ -130,15 +126,13 @@ export class Solves {
   }
 }
 
-/** A solve that runs. */
-export class Solve {
+/** A solve that is recorded. */
+export class Recording {
   readonly ref: string;
   /** Opens a Status stream of our own. */
   readonly openStatus: () => void;
   /** Settles when the solve is over and was recorded so. */
   readonly done = Promise.withResolvers<void>();
-  /** Calls the Solve off. */
-  cancel: ((why?: string) => void) | undefined;
   /** The Status stream that is recorded. */
   recorded: StatusStream | undefined;
   /** Known once the Solve call has ended. */
@@ -164,7 +158,7 @@ export class Solve {
   }
 }
 
-function toOutcome(end: RelayEnd, response: Buffer | undefined): SolveOutcome {
+function toOutcome(end: CallEnd, response: Buffer | undefined): SolveOutcome {
   const status = end.status ?? {
     code: end.calledOff ? grpcCodes.cancelled : grpcCodes.unavailable,
     message: end.calledOff ? 'the build was cancelled' : 'buildkitd ended the call without an answer',

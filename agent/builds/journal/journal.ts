@@ -1,0 +1,257 @@
+import { codecOf } from '../../../common/descriptors.ts';
+import { hasErrno } from '../../../common/errors.ts';
+import type { BuildEvent } from '../../../common/generated/types/buildvisor/v1/BuildEvent.ts';
+import { untilAborted } from '../abortable.ts';
+import type { OpenFiles } from './open-files.ts';
+import { headRecord, type JournalHead, lengthOf, type StoredEvent, statusEvent } from './records.ts';
+import type { Room } from './room.ts';
+import { type Events, eventsLost, type Marks, markEvery, readEvents, StoredEvents } from './stored-events.ts';
+
+/** What one journal may take: bytes kept in memory while somebody watches, and bytes on disk. */
+export interface JournalLimits {
+  memory: number;
+  disk: number;
+}
+
+/** What a journal is made with. */
+export interface JournalOptions {
+  /** Its file. */
+  path: string;
+  files: OpenFiles;
+  room: Room;
+  limits: JournalLimits;
+}
+
+/** An event before it has its number and time. */
+export type NewEvent = Pick<BuildEvent, 'started' | 'received' | 'status' | 'truncated' | 'result' | 'durable'>;
+
+/** What waits to be written: an event, or a head, which has no number. */
+interface Unwritten {
+  seq: number;
+  record: Buffer;
+}
+
+/**
+ * The numbered events of one build that is not over, in a file; while somebody watches, the last of them also in memory.
+ * Appending never waits and never fails: when the disk does, the last events stay in memory, and the build's result does not
+ * depend on it. Events are handed out once they are in the file, as the serialised `buildvisor.v1.BuildEvent`s that lie
+ * there: what a watcher has seen keeps its number when the agent dies.
+ */
+export class Journal implements Events {
+  readonly #options: JournalOptions;
+  #tail: StoredEvent[] = [];
+  #tailBytes = 0;
+  #lastSeq = 0;
+  #flushedSeq = 0;
+  #fileBytes = 0;
+  #marks: Marks = [];
+  #queue: Unwritten[] = [];
+  #queuedBytes = 0;
+  #writing: Promise<void> | undefined;
+  #closed = false;
+  #gone = false;
+  #dropped = 0;
+  #failure: unknown;
+  #watchers = 0;
+  #changed = Promise.withResolvers<void>();
+
+  /** @param found what lies in the file already */
+  constructor(options: JournalOptions, found?: { lastSeq: number; bytes: number; marks: Marks }) {
+    this.#options = options;
+    if (found === undefined) return;
+    this.#lastSeq = this.#flushedSeq = found.lastSeq;
+    this.#fileBytes = found.bytes;
+    this.#marks = found.marks;
+  }
+
+  get path(): string {
+    return this.#options.path;
+  }
+
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  get bytes(): number {
+    return this.#fileBytes;
+  }
+
+  /** Statuses that found no room, and what went wrong with the disk, if anything did. */
+  get trouble(): { dropped: number; failure: unknown } {
+    return { dropped: this.#dropped, failure: this.#failure };
+  }
+
+  /** Writes what the journal is of. It may be written again; the last one counts. */
+  writeHead(head: JournalHead): void {
+    this.#enqueue({ seq: 0, record: headRecord(head) });
+  }
+
+  /**
+   * Adds an event. The first status that finds no room is replaced by `truncated`, and no later one is added.
+   * @returns the last event's number
+   */
+  append(event: NewEvent): number {
+    if (this.#closed) return this.#lastSeq;
+    if (event.status === undefined || this.#hasRoom()) return this.#add(event);
+    return this.#dropped++ === 0 ? this.#add({ truncated: {} }) : this.#lastSeq;
+  }
+
+  #hasRoom(): boolean {
+    const { room, limits } = this.#options;
+    return this.#dropped === 0 && room.hasRoom && this.#fileBytes + this.#queuedBytes <= limits.disk;
+  }
+
+  #add(event: NewEvent): number {
+    const seq = ++this.#lastSeq;
+    const bytes = Buffer.isBuffer(event.status)
+      ? statusEvent(seq, Date.now(), event.status)
+      : codecOf('BuildEvent').encode({ ...event, seq, atMs: Date.now() });
+    this.#tail.push({ seq, bytes });
+    this.#tailBytes += bytes.length;
+    if (event.durable || event.result?.error) this.#closed = true;
+    this.#enqueue({ seq, record: bytes });
+    return seq;
+  }
+
+  #enqueue(unwritten: Unwritten): void {
+    this.#queue.push(unwritten);
+    this.#queuedBytes += unwritten.record.length;
+    this.#options.room.queued(unwritten.record.length);
+    this.#flush();
+  }
+
+  /**
+   * Waits until all is written, and lets go of memory and file. Watchers can go on.
+   * @returns what stands for it from now on; undefined when the disk failed, and then this is kept
+   */
+  async close(): Promise<StoredEvents | undefined> {
+    this.#closed = true;
+    this.#notify();
+    while (this.#writing) await this.#writing;
+    await this.#options.files.close(this.#options.path);
+    if (this.#failure !== undefined || this.#gone) return undefined;
+    this.#shrink(0);
+    return new StoredEvents(this.#options.path, {
+      lastSeq: this.#lastSeq,
+      bytes: this.#fileBytes,
+      marks: this.#marks,
+    });
+  }
+
+  /** The build is forgotten: whoever still watches is told. */
+  forget(): void {
+    this.#gone = this.#closed = true;
+    this.#notify();
+  }
+
+  async *watch(after: number, signal?: AbortSignal): AsyncGenerator<StoredEvent> {
+    this.#watchers++;
+    try {
+      yield* this.#follow(after, signal);
+    } finally {
+      this.#watchers--;
+    }
+  }
+
+  async *#follow(after: number, signal?: AbortSignal): AsyncGenerator<StoredEvent> {
+    let seen = after;
+    for (;;) {
+      signal?.throwIfAborted();
+      const changed = this.#changed.promise;
+      if (this.#closed && seen >= this.#lastSeq) return;
+      if (this.#gone) throw eventsLost(seen);
+      if (seen >= this.#shownSeq) {
+        await untilAborted(changed, signal);
+        continue;
+      }
+      const event = this.#inMemory(seen + 1);
+      if (event) {
+        yield event;
+        seen = event.seq;
+        continue;
+      }
+      if (this.#failure !== undefined && seen >= this.#flushedSeq) throw eventsLost(seen, this.#failure);
+      const wanted = { marks: this.#marks, after: seen, until: this.#flushedSeq };
+      try {
+        for await (const stored of readEvents(this.#options.path, wanted)) {
+          if (stored.seq !== seen + 1) break;
+          yield stored;
+          seen = stored.seq;
+        }
+      } catch (error) {
+        throw hasErrno(error, 'ENOENT') ? eventsLost(seen, error) : error;
+      }
+      if (seen === wanted.after) throw eventsLost(seen, this.#failure);
+    }
+  }
+
+  #inMemory(seq: number): StoredEvent | undefined {
+    const first = this.#tail[0]?.seq ?? Number.POSITIVE_INFINITY;
+    return seq >= first ? this.#tail[seq - first] : undefined;
+  }
+
+  /** The last event that watchers may see. */
+  get #shownSeq(): number {
+    return this.#failure === undefined ? this.#flushedSeq : this.#lastSeq;
+  }
+
+  #flush(): void {
+    if (this.#writing || this.#queue.length === 0) return;
+    const batch = this.#queue;
+    const bytes = this.#queuedBytes;
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    if (this.#failure !== undefined || this.#gone) {
+      this.#options.room.queued(-bytes);
+      this.#shrink(this.#options.limits.memory);
+      this.#notify();
+      return;
+    }
+    this.#writing = this.#write(batch).finally(() => {
+      this.#options.room.queued(-bytes);
+      this.#writing = undefined;
+      this.#notify();
+      this.#flush();
+    });
+  }
+
+  async #write(batch: Unwritten[]): Promise<void> {
+    const { path, files, room, limits } = this.#options;
+    const pieces = batch.flatMap(({ seq, record }) => (seq === 0 ? [record] : [lengthOf(record.length), record]));
+    const bytes = Buffer.concat(pieces);
+    try {
+      await files.append(path, bytes);
+    } catch (error) {
+      this.#failure = error;
+      return;
+    }
+    for (const { seq, record } of batch) {
+      if (seq > 0) this.#mark(seq);
+      this.#fileBytes += seq === 0 ? record.length : record.length + 4;
+      if (seq > 0) this.#flushedSeq = seq;
+    }
+    room.stored(bytes.length);
+    this.#shrink(this.#watchers > 0 ? limits.memory : 0);
+  }
+
+  #mark(seq: number): void {
+    const last = this.#marks.at(-1);
+    if (last === undefined || this.#fileBytes - last.at >= markEvery) this.#marks.push({ seq, at: this.#fileBytes });
+  }
+
+  /** Lets go of the oldest events in memory that are on disk, or that will never be. */
+  #shrink(most: number): void {
+    let count = 0;
+    for (const { seq, bytes } of this.#tail) {
+      if (this.#tailBytes <= most || (seq > this.#flushedSeq && this.#failure === undefined)) break;
+      this.#tailBytes -= bytes.length;
+      count++;
+    }
+    if (count > 0) this.#tail.splice(0, count);
+  }
+
+  #notify(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}

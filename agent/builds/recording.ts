@@ -1,0 +1,120 @@
+import type { BuildvisorError } from '../../common/errors.ts';
+import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../gate/recorder.ts';
+import type { Logger } from '../log.ts';
+import type { Build } from './build.ts';
+import { type Causes, findCause } from './causes.ts';
+import type { Idle } from './idle.ts';
+import type { BuildStore } from './store.ts';
+
+/** What a {@link Recording} works with. */
+export interface RecordingOptions {
+  store: BuildStore;
+  idle: Idle;
+  /** What is known of failures beside BuildKit's word. */
+  causes: Causes | undefined;
+  log: Logger;
+  /** Called when a build has started, has begun to run or has ended. */
+  onChange: () => void;
+  /** Called when a build that came through the BuildKit API has its result. */
+  onEnded: (build: Build) => void;
+}
+
+/** A solve that the gate has told of. */
+interface Solve {
+  build: Build;
+  /** Whether buildkitd works on it. */
+  started: boolean;
+  /** The kernel's count of memory kills when it began. */
+  killsBefore: number;
+}
+
+/** Writes what the gate tells of solves into the builds: those of our API, and new ones for all others. */
+export class Recording implements GateRecorder {
+  readonly #options: RecordingOptions;
+  /** By the name the gate knows them by. */
+  readonly #solves = new Map<string, Solve>();
+  #running = 0;
+
+  constructor(options: RecordingOptions) {
+    this.#options = options;
+  }
+
+  /** Solves that buildkitd works on. */
+  get running(): number {
+    return this.#running;
+  }
+
+  solveQueued(queued: SolveQueued): void {
+    this.#solveOf(queued)?.build.queued(queued.ref);
+    this.#options.onChange();
+  }
+
+  solveMoved(ref: string, place: QueuePlace): void {
+    this.#solves.get(ref)?.build.moved(place);
+  }
+
+  solveStarted(start: SolveStart): void {
+    const solve = this.#solveOf(start);
+    if (solve === undefined || solve.started) return;
+    solve.started = true;
+    solve.killsBefore = this.#options.causes?.memoryKills() ?? 0;
+    this.#running++;
+    solve.build.solveStarted(start.ref);
+    this.#options.onChange();
+  }
+
+  status(ref: string, message: Buffer): void {
+    try {
+      this.#solves.get(ref)?.build.addStatus(message);
+    } catch (error) {
+      this.#options.log.warn({ ref, err: error }, 'status not readable');
+    }
+  }
+
+  solveEnded(ref: string, outcome: SolveOutcome): void {
+    const solve = this.#solves.get(ref);
+    if (solve === undefined) return;
+    this.#solves.delete(ref);
+    if (solve.started) this.#running--;
+    void this.#end(solve, outcome);
+  }
+
+  activity(delta: 1 | -1): void {
+    this.#options.idle.add(delta);
+  }
+
+  /** The solve, known already or entered; undefined of one that is not recorded. */
+  #solveOf({ ref, build: id, about, trace }: SolveStart): Solve | undefined {
+    const known = this.#solves.get(ref);
+    if (known) return known;
+    const { store, log } = this.#options;
+    const own = id === undefined ? undefined : store.find(id);
+    if (own === undefined && store.find(ref)?.isOver === false) {
+      log.warn({ build: ref }, 'a solve is not recorded: a build of its name runs');
+      return undefined;
+    }
+    const build = own ?? store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now(), about });
+    build.ref = ref;
+    store.name(build, { ref, trace });
+    if (own === undefined) log.info({ build: ref, route: 'session' }, 'build started');
+    const solve = { build, started: false, killsBefore: 0 };
+    this.#solves.set(ref, solve);
+    return solve;
+  }
+
+  async #end({ build, killsBefore }: Solve, outcome: SolveOutcome): Promise<void> {
+    const { causes, log, onEnded } = this.#options;
+    let cause: BuildvisorError | undefined;
+    if (outcome.code !== 0 && outcome.error === undefined)
+      cause = await findCause(outcome, causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
+        (err: unknown) => {
+          log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+          return undefined;
+        },
+      );
+    build.solveEnded(outcome, cause ?? outcome.error);
+    if (build.route !== 'session') return;
+    build.end();
+    onEnded(build);
+  }
+}

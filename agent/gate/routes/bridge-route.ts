@@ -1,0 +1,23 @@
+import type { Call, CallTap } from '../call.ts';
+import { bridge, buildId } from './paths.ts';
+import { pingRoute } from './ping-route.ts';
+import type { RouteContext } from './router.ts';
+
+/** A call of a client that is its build's frontend: let go with the build, and counted as what the build needs its slot for. */
+export function bridgeRoute(context: RouteContext, call: Call): CallTap {
+  const { solves, traces } = context;
+  const ref = call.headers.find(([name]) => name === buildId)?.[1] ?? '';
+  if (ref === '') {
+    call.open();
+    return {};
+  }
+  if (call.path === `${bridge}Ping`) return pingRoute(context, call, ref);
+  const open = (): void => {
+    call.headers = traces.of(ref, call.headers);
+    const { turns } = solves.find(ref) ?? {};
+    if (turns) turns.begin(call, call.path === `${bridge}Return`);
+    else call.open();
+  };
+  solves.whenOpen(ref, { call, open });
+  return {};
+}

@@ -1,0 +1,39 @@
+import type { BuildvisorError } from '../../../common/errors.ts';
+import type { Logger } from '../../log.ts';
+import type { Call, CallTap } from '../call.ts';
+import type { Recordings } from '../solves/recordings.ts';
+import type { Sessions } from '../solves/sessions.ts';
+import type { Solves } from '../solves/solves.ts';
+import type { Traces } from '../traces.ts';
+import { bridgeRoute } from './bridge-route.ts';
+import { bridge, control, traceExport } from './paths.ts';
+import type { Pong } from './pong.ts';
+import { sessionRoute } from './session-route.ts';
+import { solveRoute } from './solve-route.ts';
+import { statusRoute } from './status-route.ts';
+import { traceRoute } from './trace-route.ts';
+
+/** What the routes share. */
+export interface RouteContext {
+  solves: Solves;
+  sessions: Sessions;
+  recordings: Recordings;
+  traces: Traces;
+  pong: Pong;
+  /** Why no more solves are taken, once that is so. */
+  refusal: () => BuildvisorError | undefined;
+  log: Logger;
+}
+
+/** Decides about a call by its method. What is not a build's goes at once. */
+export function route(context: RouteContext, call: Call): CallTap {
+  const { path } = call;
+  if (path === `${control}Solve`) return solveRoute(context, call);
+  if (path === `${control}Status`) return statusRoute(context, call);
+  if (path === `${control}Session`) return sessionRoute(context, call);
+  if (path.startsWith(bridge)) return bridgeRoute(context, call);
+  if (path === traceExport) return traceRoute(context, call);
+  call.headers = context.traces.ofNone(call.headers);
+  call.open();
+  return {};
+}

@@ -1,0 +1,14 @@
+import type { Call, CallTap } from '../call.ts';
+import type { RouteContext } from './router.ts';
+
+/** Names a session (session/session.go, headerSessionID). */
+const sessionId = 'x-docker-expose-session-uuid';
+
+/** A Session: held with the builds that use it. */
+export function sessionRoute({ sessions, traces }: RouteContext, call: Call): CallTap {
+  call.headers = traces.ofNone(call.headers);
+  const id = call.headers.find(([name]) => name === sessionId)?.[1];
+  if (id === undefined) call.open();
+  else sessions.arrive(id, call);
+  return {};
+}

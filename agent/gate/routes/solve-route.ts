@@ -1,0 +1,37 @@
+import type { Call, CallTap } from '../call.ts';
+import { MessageReader } from '../messages.ts';
+import type { Solve } from '../solves/solve.ts';
+import { readSolveRequest } from '../solves/solve-request.ts';
+import { type GrpcStatus, grpcCodes } from '../status.ts';
+import { Opening } from './opening.ts';
+import type { RouteContext } from './router.ts';
+
+/** A Solve: let go when it is its turn, and recorded. */
+export function solveRoute({ solves, refusal }: RouteContext, call: Call): CallTap {
+  let solve: Solve | undefined;
+  let response: Buffer | undefined;
+  const opening = new Opening((message) => {
+    if (call.isOver) return;
+    const request = readSolveRequest(message);
+    const known = solves.find(request.ref);
+    // buildkitd refuses what has no name, and a second one of a name it works on already.
+    if (request.internal || request.ref === '' || known?.state === 'open') call.open();
+    else if (known) call.answer(taken(request.ref));
+    else solve = solves.begin(call, request, call.origin.build === undefined ? refusal() : undefined);
+  });
+  const responses = new MessageReader((message) => {
+    response = message;
+  });
+  return {
+    request: (chunk) => opening.push(chunk),
+    response: (chunk) => responses.push(chunk),
+    ended: (end) => {
+      if (solve) solves.end(solve, end, response);
+    },
+  };
+}
+
+function taken(ref: string): GrpcStatus {
+  const message = `a build of the name ${ref.slice(0, 100)} waits already`;
+  return { code: grpcCodes.alreadyExists, message, details: undefined };
+}

@@ -1,0 +1,48 @@
+import { readString } from '../../../common/protobuf.ts';
+import type { Logger } from '../../log.ts';
+import type { Call, CallTap } from '../call.ts';
+import { MessageReader } from '../messages.ts';
+import type { StatusStream } from '../solves/recordings.ts';
+import { Opening } from './opening.ts';
+import type { RouteContext } from './router.ts';
+
+/** A Status: held with its build, and recorded. */
+export function statusRoute({ solves, recordings, traces, log }: RouteContext, call: Call): CallTap {
+  let stream: StatusStream | undefined;
+  const opening = new Opening((message) => {
+    const ref = refOf(message, log);
+    if (ref === '') {
+      call.open();
+      return;
+    }
+    stream = recordings.openStatus(ref);
+    const open = (): void => {
+      call.headers = traces.of(ref, call.headers);
+      call.open();
+    };
+    solves.whenOpen(ref, { call, open });
+  });
+  const responses = new MessageReader((message) => {
+    if (stream) recordings.status(stream, message);
+  });
+  return {
+    request: (chunk) => opening.push(chunk),
+    response: (chunk) => responses.push(chunk),
+    outlivesClient: () => stream !== undefined && recordings.isNeeded(stream),
+    ended: () => {
+      if (responses.broken)
+        log.warn({ ref: stream?.ref, error: responses.broken.message }, 'a build was not recorded in full');
+      if (stream) recordings.closeStatus(stream);
+    },
+  };
+}
+
+function refOf(message: Buffer, log: Logger): string {
+  try {
+    return readString(message, 1);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    log.debug({ error: error.message }, 'a Status that cannot be read');
+    return '';
+  }
+}

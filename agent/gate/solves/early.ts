@@ -1,0 +1,47 @@
+import type { Call } from '../call.ts';
+
+/** A call that is held, and what lets it go. */
+export interface Held {
+  call: Call;
+  open: () => void;
+}
+
+/**
+ * Calls of builds whose Solve has not come yet: a client makes all calls of a build at once, in any order. Each is let go
+ * when its time is over, for buildkitd to say what it knows of the build.
+ */
+export class Early {
+  readonly #calls = new Map<string, Map<Held, NodeJS.Timeout>>();
+
+  /** Holds a call of the build `ref`. */
+  hold(ref: string, held: Held, limitMs: number): void {
+    const timer = setTimeout(() => {
+      this.#forget(ref, held);
+      held.open();
+    }, limitMs);
+    const others = this.#calls.get(ref);
+    if (others) others.set(held, timer);
+    else this.#calls.set(ref, new Map([[held, timer]]));
+    held.call.whenOver(() => this.#forget(ref, held));
+  }
+
+  /** Takes out what is held of a build, in the order in which it came. */
+  take(ref: string): Held[] {
+    const calls = this.#calls.get(ref) ?? new Map<Held, NodeJS.Timeout>();
+    this.#calls.delete(ref);
+    for (const timer of calls.values()) clearTimeout(timer);
+    return [...calls.keys()];
+  }
+
+  /** Lets all go. */
+  openAll(): void {
+    for (const ref of [...this.#calls.keys()]) for (const { open } of this.take(ref)) open();
+  }
+
+  #forget(ref: string, held: Held): void {
+    const others = this.#calls.get(ref);
+    clearTimeout(others?.get(held));
+    others?.delete(held);
+    if (others?.size === 0) this.#calls.delete(ref);
+  }
+}
