@@ -109,8 +109,6 @@ const makeCalls = (): RawCall[] => [
 ];
 
 describe('direct calls', () => {
-  let warm: Promise<unknown> | undefined;
-
   test('the list has every method that buildkitd serves', async () => {
     const client = rawClient(buildkitd.socket);
     const served = await listMethods(client).finally(() => client.close());
