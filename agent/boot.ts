@@ -83,7 +83,8 @@ async function openVolumes(parts: Parts, state: StateBoard, log: Logger, signal:
     return only;
   }
   const onProgress = state.progress.bind(state);
-  const options = { scope: config.scope, buildkitVersion, log, signal, onProgress };
+  const { check } = config.volumes.cache;
+  const options = { scope: config.scope, buildkitVersion, check, log, signal, onProgress };
   const cache = waitForDrive(platform, cacheDrive, limit).then((drive) => openCache(drive, platform, options));
   const [, root] = await allOrFirstError([open(scratch), open(cache)]);
   parts.phase('volumes');

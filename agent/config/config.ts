@@ -40,7 +40,7 @@ export interface Config {
     gateway?: string;
     dns: string[];
   };
-  volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
+  volumes: { cache: { mode: 'persistent' | 'ephemeral'; check: 'doubtful' | 'always'; asideKeepMs: number } };
   buildkit: {
     /** Builds at the same time; as the machine allows when absent. */
     maxBuilds?: number;
@@ -82,6 +82,7 @@ export interface Config {
 /** The config in the program's words. */
 export function toConfig(written: Written): Config {
   const { machine, network, buildkit, gc } = written;
+  const { cache } = written.volumes;
   return {
     scope: written.scope,
     machine: {
@@ -91,7 +92,7 @@ export function toConfig(written: Written): Config {
       shell: machine.shell,
     },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
-    volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
+    volumes: { cache: { mode: cache.mode, check: cache.check, asideKeepMs: cache['aside-keep'] } },
     buildkit: present({
       maxBuilds: buildkit['max-builds'],
       maxParallelism: buildkit['max-parallelism'],

@@ -63,6 +63,14 @@ const volumes = table('The volumes of the VM.', {
       '"persistent"',
     ),
     origin: optional(later('Scope whose volume is forked.')),
+    check: withDefault(
+      choice(
+        '`doubtful`: the volume’s filesystem is checked as a whole where it was not left in order, where something else has written to it, and once in a hundred VMs. `always`: before each VM, for volumes that others can write to; it costs seconds for a large cache.',
+        ['doubtful', 'always'],
+      ),
+      'doubtful',
+      '"doubtful"',
+    ),
     'aside-keep': withDefault(
       duration(
         'How long a BuildKit root that could not be used is kept beside the new one; it goes sooner when space is needed.',

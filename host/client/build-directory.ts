@@ -48,8 +48,8 @@ export interface DirectoryBuildOptions {
 
 /** Longest time for a cancelled buildctl to go before it is killed. It waits for BuildKit to stop the steps. */
 const stopLimitMs = 10_000;
-/** Lines of buildctl's own messages that are kept for the error. */
-const keptLines = 20;
+/** Lines of buildctl's own messages that are kept for the error: of a long step's source it prints each line. */
+const keptLines = 200;
 
 /** The arguments of buildctl for a build, progress as JSON lines on stderr. No secret's value is among them. */
 export function buildctlArgs(build: DirectoryBuild, buildkitSocket: string): string[] {

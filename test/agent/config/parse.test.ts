@@ -30,7 +30,7 @@ test('fills in every default', () => {
     scope: 'acme/app/main',
     machine: { hostname: 'builder', idleTimeoutMs: 600_000, drainLimitMs: 10_000, shell: false },
     network: { mode: 'dhcp', dns: [] },
-    volumes: { cache: { mode: 'persistent', asideKeepMs: 72 * 3_600_000 } },
+    volumes: { cache: { mode: 'persistent', check: 'doubtful', asideKeepMs: 72 * 3_600_000 } },
     buildkit: { entitlements: [], hangLimitMs: 60_000, stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
     gc: { preset: 'cache-mounts-last', rules: [], watermarks },
     limits: { contextBytes: 10e9 },
@@ -85,7 +85,7 @@ maxEntries = 5
     scope: 'acme/app/main',
     machine: { hostname: 'b1', idleTimeoutMs: 0, drainLimitMs: 20_000, shell: true },
     network: { mode: 'static', address: '10.0.2.15/24', gateway: '10.0.2.2', dns: ['10.0.2.3'] },
-    volumes: { cache: { mode: 'ephemeral', asideKeepMs: 3_600_000 } },
+    volumes: { cache: { mode: 'ephemeral', check: 'doubtful', asideKeepMs: 3_600_000 } },
     buildkit: {
       maxParallelism: 4,
       entitlements: ['network.host'],
