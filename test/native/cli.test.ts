@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type IPty, spawn as spawnPty } from '@lydell/node-pty';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -343,6 +343,12 @@ describe('builds, watch and cancel', () => {
     const up = await cli(['up', oneAtATime, '--config', config, '--cache-size', '1GiB', '--scratch-size', '1GiB']);
     expect(up).toMatchObject({ exitCode: 0 });
   }, 60_000);
+
+  afterEach(async () => {
+    const api = connectApi(find(parseScope(oneAtATime))?.apiSocket ?? '');
+    for (const { id } of await api.list({ states: ['QUEUED', 'RUNNING'] })) await api.cancel(id);
+    api.close();
+  });
 
   const tarOf = async (folder: string) =>
     ({ input: (await execa('tar', ['-C', folder, '-c', '.'], { encoding: 'buffer' })).stdout }) as const;
