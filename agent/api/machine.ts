@@ -118,7 +118,8 @@ function toWireState(state: MachineState, { buildsRunning, pressure, slots }: Ma
   const { phase, detail, error, stays, progress = null } = state;
   const waiting = { buildsWaiting: slots?.waiting ?? 0, waitingFor: pressure?.reason || waitingFor(slots) };
   const failure = error === undefined ? null : toWireError(error);
-  return { phase, detail, error: failure, buildsRunning, stays, progress, ...waiting };
+  const running = Math.max(0, buildsRunning - waiting.buildsWaiting);
+  return { phase, detail, error: failure, buildsRunning: running, stays, progress, ...waiting };
 }
 
 /** Why builds wait that do not wait for room. */

@@ -1,4 +1,5 @@
 import { BuildvisorError, isUserCode, toBuildvisorError } from '../../common/errors.ts';
+import { cutMiddle } from '../../common/middle.ts';
 
 /** Exit code of a build that failed, whoever's fault it is. */
 export const exitFailed = 1;
@@ -16,10 +17,13 @@ export function exitCodeOf(error: BuildvisorError): number {
   return isUserCode(error.code) ? exitUsage : exitMachine;
 }
 
+/** Longest message that is shown, in characters; `BUILDVISOR_DEBUG` shows all of it. */
+const longestMessage = 4000;
+
 /** An error as the lines a person reads: `error: …` and `hint: …`; with `debug` its facts, cause and stack too. */
 export function errorLines(thrown: unknown, debug = false): string[] {
   const error = toBuildvisorError(thrown);
-  const lines = [`error: ${error.message}`];
+  const lines = [`error: ${debug ? error.message : cutMiddle(error.message, longestMessage)}`];
   if (error.hint) lines.push(`hint: ${error.hint}`);
   if (!debug) return lines;
   lines.push(`code: ${error.code}`, ...Object.entries(error.facts).map(([name, value]) => `${name}: ${value}`));

@@ -42,14 +42,16 @@ export interface DirectoryBuildOptions {
   /** Path of buildctl. */
   buildctl: string;
   signal?: AbortSignal | undefined;
+  /** Trace id for the build's calls, 32 hex digits, by which our API knows the build while it has not ended. */
+  trace?: string | undefined;
   /** File descriptor for an output without a destination (`type=oci` and so on); default: none. */
   stdout?: number | undefined;
 }
 
 /** Longest time for a cancelled buildctl to go before it is killed. It waits for BuildKit to stop the steps. */
 const stopLimitMs = 10_000;
-/** Lines of buildctl's own messages that are kept for the error. */
-const keptLines = 20;
+/** Lines of buildctl's own messages that are kept for the error: of a long step's source it prints each line. */
+const keptLines = 200;
 
 /** The arguments of buildctl for a build, progress as JSON lines on stderr. No secret's value is among them. */
 export function buildctlArgs(build: DirectoryBuild, buildkitSocket: string): string[] {
@@ -87,6 +89,8 @@ export async function* buildDirectory(
 ): AsyncGenerator<SolveStatus, void, undefined> {
   const child = spawn(options.buildctl, buildctlArgs(build, options.buildkitSocket), {
     stdio: ['ignore', options.stdout ?? 'ignore', 'pipe'],
+    // W3C Trace Context, which BuildKit's clients read from there (util/tracing/childprocess).
+    ...(options.trace && { env: { ...process.env, TRACEPARENT: `00-${options.trace}-${options.trace.slice(16)}-01` } }),
   });
   const closed = once(child, 'close');
   closed.catch(() => undefined);

@@ -16,5 +16,6 @@ export function formatSource({ file, firstLine, lastLine, excerptLine, excerpt }
     const mark = number >= firstLine && number <= lastLine ? '>>>' : '   ';
     return ` ${String(number).padStart(3)} | ${mark} ${line}`;
   });
+  if (to > end) lines.push(`(${to - end} more lines were left out)`);
   return [`${file}:${firstLine}`, rule, ...lines, rule].join('\n');
 }

@@ -39,7 +39,7 @@ export function infoLines(info: Info, machine: Machine): string[] {
   const lines = formatFields([
     ['scope', info.scope],
     ['state', [state?.phase.toLowerCase(), state ? stateText(state) : ''].filter(Boolean).join(', ')],
-    ['builds running', String(state?.buildsRunning ?? 0)],
+    ['builds', buildsText(info)],
     [
       'versions',
       `buildvisor ${versions?.buildvisor}, buildkit ${versions?.buildkit}, node ${versions?.node}, linux ${versions?.kernel}`,
@@ -75,6 +75,16 @@ export function infoLines(info: Info, machine: Machine): string[] {
     formatFields(info.capabilities.map(({ name, available, reason }) => [name, available ? 'yes' : `no: ${reason}`])),
   );
   return lines;
+}
+
+/** How many builds there are, and how many may run: `3 running of at most 4, 12 waiting: …`. */
+function buildsText({ state, slots }: Info): string {
+  const running = state?.buildsRunning ?? 0;
+  if (!slots) return `${running} running`;
+  const fewer = slots.limit < slots.most ? ` (${slots.limit} while memory is short)` : '';
+  const parked = slots.parked > 0 ? `, ${slots.parked} begun and waiting for others` : '';
+  const waiting = slots.waiting > 0 ? `, ${slots.waiting} waiting: ${state?.waitingFor}` : '';
+  return `${slots.running} running of at most ${slots.most}${fewer}${parked}${waiting}`;
 }
 
 /** What an unclean stop cost. */

@@ -3,7 +3,7 @@ import { formatBytes } from '../../../common/units.ts';
 import type { Ending, Output, Progress } from './progress.ts';
 import { closingLine, failureReport, logSeconds, warningReport } from './report.ts';
 import { afterReturns } from './step-log.ts';
-import { plainText } from './text.ts';
+import { plainText, shortText } from './text.ts';
 import { completedAt, isCompleted, type Part, type Step, settleMs, Trace } from './trace.ts';
 
 /** A step keeps the printer at least this long while it has something to say, so that lines do not mix (ms). */
@@ -134,7 +134,7 @@ export class PlainProgress implements Progress {
     this.#first = false;
     this.#current = step;
     this.#turnSince = this.#now();
-    this.#stepLine(step, plainText(step.name));
+    this.#stepLine(step, shortText(step.name));
   }
 
   #finish(step: Step): void {
@@ -144,7 +144,7 @@ export class PlainProgress implements Progress {
     if (this.#ended.get(step) === atMs) return;
     this.#ended.set(step, atMs);
     if (step.cancelled) this.#stepLine(step, paint(33, 'CANCELED'));
-    else if (step.error) this.#stepLine(step, paint(31, `ERROR: ${plainText(step.error)}`));
+    else if (step.error) this.#stepLine(step, paint(31, `ERROR: ${shortText(step.error)}`));
     else if (step.cached) this.#stepLine(step, paint(34, 'CACHED'));
     else this.#stepLine(step, paint(34, `DONE ${(this.#trace.elapsedMs(step) / 1000).toFixed(1)}s`));
   }

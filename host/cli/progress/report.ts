@@ -1,6 +1,6 @@
 import type { Ending } from './progress.ts';
 import { afterReturns } from './step-log.ts';
-import { plainText } from './text.ts';
+import { plainText, shortText } from './text.ts';
 import type { Step, Trace, Warning } from './trace.ts';
 import { seconds } from './tty-lines.ts';
 
@@ -26,7 +26,7 @@ export function failureReport(
     if (log.length === 0) continue;
     const left = step.log.total + (step.log.open ? 1 : 0) - log.length;
     const where = options.shown ? 'are above' : 'left out; --progress=plain shows all';
-    const title = ` > ${plainText(step.name)}:`;
+    const title = ` > ${shortText(step.name)}:`;
     out.push('------', colours ? red + title + reset : title);
     if (left > 0) out.push(`(${left} earlier ${left === 1 ? 'line' : 'lines'} ${where})`);
     for (const line of log) {

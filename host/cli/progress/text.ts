@@ -1,5 +1,7 @@
 /** Text as a terminal shows it: widths in columns, cut to fit, without the control sequences a build's log may carry. */
 
+import { cutMiddle } from '../../../common/middle.ts';
+
 const esc = '\x1b';
 /** CSI (those that set colours as group 1), strings such as OSC, and short escapes: ECMA-48, 5.4, 5.6 and 8.3. */
 const sequences = new RegExp(
@@ -22,6 +24,14 @@ export function plainText(text: string, colours = false): string {
   if (printableAscii.test(text)) return text;
   const kept = text.replace(sequences, (found, sgr: string | undefined) => (colours && sgr !== undefined ? found : ''));
   return expandTabs(colours ? kept.replace(controls, '') : kept.replace(controls, '').replaceAll('\x1b', ''));
+}
+
+/** Longest name of a step or error on a line of its own, in characters: a step's has the whole command in it. */
+const longestName = 2000;
+
+/** A step's name or error as plain text, its middle left out when it is very long. */
+export function shortText(text: string): string {
+  return plainText(cutMiddle(text, longestName));
 }
 
 /** Tabs as spaces up to the next multiple of eight columns. */

@@ -26,6 +26,12 @@ test('an error is a line, a hint another; facts only when asked for', () => {
   expect(errorLines(new TypeError('plain'))).toEqual(['error: plain']);
 });
 
+test('a message as long as a script keeps its end', () => {
+  const error = new BuildvisorError('BUILD_FAILED', `process "${'x'.repeat(20_000)}" failed: exit code: 7`);
+  expect(errorLines(error)[0]).toMatch(/^error: process "x+ … .* … x+" failed: exit code: 7$/);
+  expect(errorLines(error, true)[0]?.length).toBeGreaterThan(20_000);
+});
+
 test("buildctl's last words are told apart: the Dockerfile's lines, and the error", () => {
   const said = 'Dockerfile:3\n----\n  3 | >>> RUN x\n----\nerror: failed to solve: process "x"\ndid not complete';
   const { message, facts } = splitFailure(new BuildvisorError('BUILD_FAILED', said, { facts: { exitCode: 1 } }));

@@ -28,3 +28,8 @@ test('several have one on each side, and none is made up at the ends', () => {
   expect(print(1, 1, 1, lines(9)).slice(2, -1).length).toBe(3);
   expect(print(1, 1, 1, lines(1)).slice(2, -1)).toEqual(['   1 | >>> l1']);
 });
+
+test('lines that did not fit the excerpt are counted', () => {
+  const printed = print(5, 200, 1, lines(50));
+  expect(printed.slice(-3)).toEqual(['  50 | >>> l50', '(150 more lines were left out)', '--------------------']);
+});

@@ -1,0 +1,94 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { MemoryLimit } from '../../../../agent/gate/admission/memory-limit.ts';
+import { type MemoryLook, openMemoryGauge } from '../../../../agent/gate/admission/memory-look.ts';
+import { defaultMaxBuilds } from '../../../../agent/gate/admission/most.ts';
+import { openLog } from '../../../../agent/log.ts';
+
+const MiB = 1024 ** 2;
+
+test.each([
+  [2, 16 * 1024 * MiB, 4],
+  [1, 16 * 1024 * MiB, 2],
+  [16, 2048 * MiB, 8],
+  [2, 600 * MiB, 2],
+  [2, 100 * MiB, 1],
+])('%i processors and %i bytes: %i builds at once', (cpus, memory, most) => {
+  expect(defaultMaxBuilds(cpus, memory)).toBe(most);
+});
+
+describe('the gauge', () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'bv-memory-'));
+  });
+  afterEach(() => rm(dir, { recursive: true, force: true }));
+
+  const psi = (some: number, full: number): string =>
+    `some avg10=${some.toFixed(2)} avg60=0.00 avg300=0.00 total=1\nfull avg10=${full.toFixed(2)} avg60=0.00 avg300=0.00 total=1\n`;
+
+  test('reads a cgroup: its pressure, and its use less what can go at no cost', async () => {
+    await writeFile(join(dir, 'memory.pressure'), psi(12.5, 3.25));
+    await writeFile(join(dir, 'memory.max'), '1000\n');
+    await writeFile(join(dir, 'memory.current'), '900\n');
+    await writeFile(join(dir, 'memory.stat'), 'anon 100\ninactive_file 400\nactive_file 1\n');
+    const gauge = openMemoryGauge(dir);
+    expect(gauge.lacks).toBeUndefined();
+    expect(gauge.look()).toEqual({ someAvg10: 12.5, fullAvg10: 3.25, used: 0.5 });
+    await writeFile(join(dir, 'memory.max'), 'max\n');
+    expect(gauge.look().used).toBeUndefined();
+  });
+
+  test('reads the whole machine', async () => {
+    await mkdir(join(dir, 'pressure'));
+    await writeFile(join(dir, 'pressure', 'memory'), psi(0, 0));
+    await writeFile(join(dir, 'meminfo'), 'MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   250 kB\n');
+    expect(openMemoryGauge(undefined, dir).look()).toEqual({ someAvg10: 0, fullAvg10: 0, used: 0.75 });
+    expect(openMemoryGauge(undefined).look().used).toBeGreaterThan(0);
+  });
+
+  test('says what the kernel does not tell', () => {
+    const gauge = openMemoryGauge(undefined, dir);
+    expect(gauge.lacks).toContain('does not tell');
+    expect(gauge.look()).toEqual({ someAvg10: undefined, fullAvg10: undefined, used: undefined });
+  });
+});
+
+describe('the limit', () => {
+  beforeEach(() => vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] }));
+  afterEach(() => vi.useRealTimers());
+
+  const enough: MemoryLook = { someAvg10: 0, fullAvg10: 0, used: 0.3 };
+
+  test.each([
+    ['some tasks wait', { ...enough, someAvg10: 25 }],
+    ['all tasks wait', { ...enough, fullAvg10: 6 }],
+    ['nearly all is used', { someAvg10: undefined, fullAvg10: undefined, used: 0.95 }],
+  ])('while %s fewer may run, at least one; then more again', (_, short) => {
+    let look = enough;
+    let running = 4;
+    let changes = 0;
+    const limit = new MemoryLimit({
+      ...{ most: 4, look: () => look, running: () => running, busy: () => running > 0, log: openLog('silent') },
+      onChange: () => changes++,
+    });
+    limit.watch();
+    vi.advanceTimersByTime(5000);
+    expect(limit.limit).toBe(4);
+    look = short;
+    vi.advanceTimersByTime(2000);
+    expect(limit.limit).toBe(3);
+    vi.advanceTimersByTime(60_000);
+    expect(limit.limit).toBe(1);
+    expect(changes).toBe(3);
+    look = enough;
+    running = 0;
+    vi.advanceTimersByTime(2000);
+    expect(limit.limit).toBe(2);
+    vi.advanceTimersByTime(10_000);
+    expect(limit.limit).toBe(4);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});

@@ -1,0 +1,335 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { writeBytes } from '../../../common/protobuf.ts';
+import { openDesk, type ScriptedCall } from './scripted.ts';
+
+beforeEach(() =>
+  vi.useFakeTimers({
+    toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'setInterval', 'clearInterval', 'performance', 'Date'],
+  }),
+);
+afterEach(() => vi.useRealTimers());
+
+const plain = { frontend: 'dockerfile.v0' };
+
+/** buildkitd ends a Solve, and its status with it. */
+function finish(...calls: ScriptedCall[]): void {
+  for (const call of calls) call.end();
+}
+
+describe('what goes at once', () => {
+  test('a build for which there is a slot, its session before it and its other calls after it, whatever came first', () => {
+    const { desk, journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.status('a');
+    one.bridge('a', 'Solve');
+    one.session('s');
+    expect(journal).toEqual([]);
+    one.solve('a', { session: 's' });
+    expect(journal).toEqual(['open session s', 'started a', 'open solve a', 'open status a', 'open Solve a']);
+    expect(desk.slots).toMatchObject({ running: 1, waiting: 0 });
+    one.bridge('a', 'Return');
+    one.status('a');
+    expect(journal.slice(5)).toEqual(['open Return a', 'open status a']);
+  });
+
+  test('everything that is no build of anybody, however many wait', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    one.solve('b', plain);
+    journal.length = 0;
+    for (const path of ['/moby.buildkit.v1.Control/Info', '/moby.buildkit.v1.Control/Prune', '/x.y/Z'])
+      one.call(path, path);
+    one.solve('caps', { internal: true });
+    one.solve('');
+    one.bridge('', 'Solve');
+    one.status('');
+    expect(journal).toEqual([
+      ...['open /moby.buildkit.v1.Control/Info', 'open /moby.buildkit.v1.Control/Prune', 'open /x.y/Z'],
+      ...['open solve caps', 'open solve ', 'open Solve ', 'open status '],
+    ]);
+  });
+
+  test('a second build of a name that runs, which buildkitd refuses; of one that waits the gate does', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a', plain);
+    client('second ').solve('a', plain);
+    client().solve('b', plain);
+    client('second ').solve('b', plain);
+    expect(journal).toEqual([
+      'started a',
+      'open solve a',
+      'open second solve a',
+      'queued b',
+      'answer second solve b 6',
+    ]);
+  });
+});
+
+describe('what waits', () => {
+  test('the calls of a build that waits, until it is its turn', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const a = one.solve('a', plain);
+    journal.length = 0;
+    one.session('s');
+    one.status('b');
+    one.solve('b', { session: 's' });
+    one.bridge('b', 'Solve');
+    vi.advanceTimersByTime(3000);
+    expect(journal).toEqual(['queued b']);
+    finish(a);
+    expect(journal.slice(1)).toEqual(['open session s', 'started b', 'open solve b', 'open status b', 'open Solve b']);
+  });
+
+  test('a shared session goes with the first of its builds', () => {
+    const { journal, client } = openDesk({ maxBuilds: 2 });
+    const one = client();
+    one.solve('x', plain);
+    one.session('shared');
+    one.solve('a', { session: 'sa', shared: 'shared' });
+    one.solve('b', { session: 'sb', shared: 'shared' });
+    expect(journal).toContain('open session shared');
+    one.session('sb');
+    expect(journal).not.toContain('open session sb');
+  });
+
+  test('what nobody names is not held for long', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.session('s');
+    one.status('old');
+    one.bridge('old', 'Solve');
+    vi.advanceTimersByTime(999);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal).toEqual(['open session s', 'open status old', 'open Solve old']);
+    one.solve('a', plain);
+    one.solve('b', plain);
+    journal.length = 0;
+    one.session('t');
+    one.status('older');
+    vi.advanceTimersByTime(4999);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal).toEqual(['open session t', 'open status older']);
+  });
+
+  test('a Status of a build that has ended goes at once', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const status = one.status('a');
+    finish(one.solve('a', plain), status);
+    journal.length = 0;
+    one.status('a');
+    expect(journal).toEqual(['open status a']);
+  });
+
+  test('a session is let go before its client gives it up', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    one.session('s');
+    one.solve('b', { session: 's' });
+    vi.advanceTimersByTime(7999);
+    expect(journal).not.toContain('open session s');
+    vi.advanceTimersByTime(1);
+    expect(journal).toContain('open session s');
+  });
+
+  test('a Solve is read as it comes, in bits, and no further than a client may send', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain, [], 3);
+    one.solve('b', { definition: Buffer.alloc(10_000_000), session: 's' }, [], 1000);
+    expect(journal).toEqual(['started a', 'open solve a', 'queued b']);
+  });
+
+  test('clients take turns, and are told where they stand', () => {
+    const { desk, journal, places, client } = openDesk({ maxBuilds: 1 });
+    const bake = client();
+    const first = bake.solve('t0', plain);
+    for (let i = 1; i <= 50; i++) bake.solve(`t${i}`, plain);
+    client().solve('small', plain);
+    expect(desk.queue().slice(0, 3)).toMatchObject([
+      { ref: 't1', position: 1, reason: 'slots' },
+      { ref: 'small', position: 2 },
+      { ref: 't2', position: 3 },
+    ]);
+    vi.advanceTimersByTime(50);
+    expect(places.get('small')).toEqual({ position: 2, waiting: 51, reason: 'slots' });
+    expect(places.get('t50')).toEqual({ position: 51, waiting: 51, reason: 'slots' });
+    places.clear();
+    finish(first);
+    vi.advanceTimersByTime(449);
+    expect(places.size).toBe(0);
+    vi.advanceTimersByTime(51);
+    expect(places.get('small')).toMatchObject({ position: 1 });
+    // Far back one place is no news.
+    expect(places.has('t50')).toBe(false);
+    expect(journal.filter((line) => line.startsWith('started'))).toEqual(['started t0', 'started t1']);
+  });
+});
+
+describe('a build whose client is its frontend', () => {
+  test('has a slot only while a call of it is in flight; it comes back before others begin', () => {
+    const { desk, journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const a = one.solve('a');
+    const call = one.bridge('a', 'Solve');
+    one.solve('b');
+    one.solve('c');
+    vi.advanceTimersByTime(1000);
+    expect(desk.slots).toMatchObject({ running: 1, waiting: 2 });
+    call.end();
+    vi.advanceTimersByTime(51);
+    expect(journal).toContain('open solve b');
+    const b = one.bridge('b', 'Solve');
+    const back = one.bridge('a', 'Evaluate');
+    const more = one.bridge('a', 'ReadFile');
+    expect(desk.slots).toMatchObject({ running: 1, parked: 1, waiting: 1 });
+    b.end();
+    vi.advanceTimersByTime(51);
+    expect([back.isOpen, more.isOpen]).toEqual([true, true]);
+    expect(journal).not.toContain('open solve c');
+    finish(back, more);
+    const last = one.bridge('a', 'Return');
+    finish(last);
+    vi.advanceTimersByTime(10_000);
+    // What comes after Return is buildkitd's work.
+    expect(journal).not.toContain('open solve c');
+    a.end();
+    expect(journal).toContain('open solve c');
+  });
+
+  test('gives up a slot that came too late for its call', () => {
+    const { desk, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a');
+    vi.advanceTimersByTime(51);
+    const b = one.solve('b', plain);
+    one.bridge('a', 'Solve').leave();
+    b.end();
+    expect(desk.slots).toMatchObject({ running: 1 });
+    vi.advanceTimersByTime(51);
+    expect(desk.slots).toMatchObject({ running: 0, parked: 1 });
+  });
+
+  test('a plain build keeps its slot to the end', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a', { definition: Buffer.from('x') });
+    client().solve('b', plain);
+    vi.advanceTimersByTime(60_000);
+    expect(journal).not.toContain('open solve b');
+  });
+});
+
+describe('what is called off', () => {
+  test.each(['its client', 'the gate'])('by %s while it waits: nothing of it goes to buildkitd', async (who) => {
+    const { desk, journal, outcomes, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const a = one.solve('a', plain);
+    journal.length = 0;
+    const session = one.session('s');
+    const calls = [one.solve('b', { session: 's' }), one.status('b'), one.bridge('b', 'Solve')];
+    if (who === 'its client') calls[0]?.leave();
+    else expect(await desk.cancel('b')).toBe(true);
+    expect(outcomes.get('b')).toMatchObject({ code: 1, cancelled: true });
+    const answers = ['answer status b 0', 'answer Solve b 1'];
+    const solve = who === 'its client' ? [] : ['answer solve b 1'];
+    expect(journal).toEqual(['queued b', 'open session s', ...solve, ...answers, 'ended b 1']);
+    // What comes late is told the same; its session has an end at buildkitd.
+    expect(one.bridge('b', 'Return').answered?.status.code).toBe(1);
+    expect(one.status('b').answered?.status.code).toBe(0);
+    expect(session.isOpen).toBe(true);
+    a.end();
+    expect(journal.filter((line) => line.startsWith('open'))).toEqual(['open session s']);
+    expect(desk.slots).toMatchObject({ running: 0, waiting: 0 });
+    expect(await desk.cancel('b')).toBe(false);
+  });
+
+  test('by the gate while it runs, with a reason', async () => {
+    const { desk, outcomes, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const status = one.status('a');
+    const a = one.solve('a', plain);
+    const cancelled = desk.cancel('a', 'the machine stops');
+    expect(a.answered?.status).toMatchObject({ code: 14, message: 'the machine stops' });
+    status.end();
+    expect(await cancelled).toBe(true);
+    expect(outcomes.get('a')).toMatchObject({ code: 14, cancelled: true });
+    expect(desk.slots).toMatchObject({ running: 0 });
+  });
+
+  test('by a drain: what waits and what comes from outside; our own builds go on', () => {
+    const { desk, journal, outcomes, client } = openDesk({ maxBuilds: 1 });
+    const own = client('', { build: 'ours' });
+    const a = client().solve('a', plain);
+    client().solve('b', plain);
+    own.solve('c', plain);
+    desk.drain('The machine is stopping');
+    const late = client().solve('d', plain);
+    expect(late.answered?.status).toMatchObject({ code: 14, message: 'The machine is stopping' });
+    expect(outcomes.get('b')).toMatchObject({
+      code: 14,
+      cancelled: false,
+      error: { code: 'DRAINING', retryable: true },
+    });
+    expect(outcomes.get('d')).toMatchObject({ error: { code: 'DRAINING' } });
+    a.end();
+    expect(journal).toContain('open solve c');
+  });
+});
+
+describe('a Ping', () => {
+  test('of a build that waits is answered with what buildkitd said to another one', async () => {
+    const { client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a');
+    const pass = one.bridge('a', 'Ping');
+    expect(pass.isOpen).toBe(true);
+    one.bridge('a', 'Solve');
+    one.solve('b');
+    // There is no buildkitd here to ask.
+    const early = one.bridge('b', 'Ping');
+    await vi.waitFor(() => expect(early.answered?.status.code).toBe(14));
+    pass.respond(Buffer.from('pong'));
+    const late = one.bridge('b', 'Ping');
+    await vi.waitFor(() => expect(late.answered).toMatchObject({ status: { code: 0 }, message: Buffer.from('pong') }));
+  });
+});
+
+describe('the trace of a bake', () => {
+  const trace: [string, string] = ['traceparent', `00-${'1'.repeat(32)}-${'2'.repeat(16)}-01`];
+  const idOf = (call: ScriptedCall): string | undefined => call.headers.find(([name]) => name === 'traceparent')?.[1];
+
+  test('is one for each of its builds, and not kept for what belongs to none', () => {
+    const { client } = openDesk({ maxBuilds: 5 });
+    const one = client();
+    const solves = ['a', 'b'].map((ref) => one.solve(ref, {}, [trace]));
+    const others = ['a', 'b'].map((ref) => [
+      one.status(ref, [trace]),
+      one.bridge(ref, 'Solve', [trace]),
+      one.bridge(ref, 'Ping', [trace]),
+    ]);
+    expect(solves.map(idOf)[0]).toBe(trace[1]);
+    expect(solves.map(idOf)[1]).not.toBe(trace[1]);
+    for (const [at, calls] of others.entries()) for (const call of calls) expect(idOf(call)).toBe(solves.map(idOf)[at]);
+    expect(idOf(one.call('info', '/moby.buildkit.v1.Control/Info', [trace]))).toBeUndefined();
+    expect(idOf(one.session('s', [trace]))).toBeUndefined();
+  });
+
+  test('is not collected by buildkitd once it has several builds', () => {
+    const { client } = openDesk({ maxBuilds: 5 });
+    const one = client();
+    const spans = writeBytes(1, writeBytes(2, writeBytes(2, writeBytes(1, Buffer.from('1'.repeat(32), 'hex')))));
+    const path = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
+    one.solve('a', {}, [trace]);
+    expect(one.call('export', path, [], spans).isOpen).toBe(true);
+    one.solve('b', {}, [trace]);
+    const taken = one.call('export', path, [], spans);
+    expect(taken.isOpen).toBe(false);
+    expect(taken.answered).toMatchObject({ status: { code: 0 }, message: Buffer.alloc(0) });
+    expect(one.call('export', path, [], Buffer.from('nonsense')).isOpen).toBe(true);
+  });
+});
