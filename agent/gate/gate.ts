@@ -6,6 +6,7 @@ import { Connection, type ConnectionContext } from './connection.ts';
 import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
 import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
+import { HeldBudget } from './streams/held-budget.ts';
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -37,7 +38,7 @@ export class Gate {
   constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
     this.#calls = new OwnCalls(upstream, log);
     this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
-    this.#context = { upstream, recorder, route: this.#desk.route, log, whyGone };
+    this.#context = { upstream, recorder, route: this.#desk.route, budget: new HeldBudget(), log, whyGone };
   }
 
   /** Builds that buildkitd works on. */
