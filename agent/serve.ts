@@ -84,6 +84,8 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         runDir: platform.runDir,
         scratchDir: scratch.mountpoint,
         contextBytes: parts.config.limits.contextBytes,
+        keep: parts.config.journal,
+        stepLog: parts.config.buildkit.stepLog,
         idle,
         causes: {
           whyGone: async (limitMs, sinceMs) => parts.buildkitd?.whyGone(limitMs, sinceMs),

@@ -27,6 +27,7 @@ const gib = 1024 ** 3;
 
 const buildctl = artefact(readArtefacts(), 'tools').concat('/buildctl');
 const machines = new TestMachines({ driver: 'process', cacheBytes: 12 * gib, scratchBytes: 2 * gib });
+machines.closeOnSignals();
 const configText = `# buildvisor config 1
 [machine]
 idle-timeout = "never"

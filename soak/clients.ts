@@ -14,6 +14,7 @@ import { clientsConfig, clientsContext } from './clients/setting.ts';
 const [rounds = 300, seed = Date.now() % 1_000_000] = process.argv.slice(2).map(Number);
 const gib = 1024 ** 3;
 const machines = new TestMachines({ driver: 'process', cacheBytes: 8 * gib, scratchBytes: 2 * gib });
+machines.closeOnSignals();
 try {
   const scope = machines.scope('soak/clients');
   const machine = await machines.up(scope, { configText: clientsConfig });

@@ -4,6 +4,8 @@ import { fromBusybox, makeContext } from '../../test/native/buildkitd.ts';
 export const clientsConfig = `# buildvisor config 1
 [machine]
 idle-timeout = "15s"
+[buildkit]
+max-builds = 2
 `;
 
 /** A context of three steps of a third of a second each, new for each SALT. @returns its folder, in `dir` */
