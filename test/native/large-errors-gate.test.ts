@@ -23,10 +23,12 @@ async function open(options?: TestGateOptions): Promise<TestGate> {
   return gate;
 }
 
-async function build(gate: TestGate, dockerfile: string): Promise<{ exitCode: number | undefined; stderr: string }> {
+async function build(gate: TestGate, dockerfile: string): Promise<{ exitCode: number; stderr: string }> {
   const context = await makeContext(buildkitd.dir, dockerfile);
   const dirs = ['--local', `context=${context}`, '--local', `dockerfile=${context}`];
-  return await buildctl(gate.socket, ['build', '--progress=plain', '--frontend=dockerfile.v0', ...dirs]);
+  const args = ['build', '--progress=plain', '--frontend=dockerfile.v0', ...dirs];
+  const { exitCode = -1, stderr } = await buildctl(gate.socket, args);
+  return { exitCode, stderr };
 }
 
 test("while 10 MB of error pass, the agent's loop turns and another build's log goes on", async () => {
