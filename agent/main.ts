@@ -17,6 +17,7 @@ import { Parts } from './parts.ts';
 import type { Service } from './serve.ts';
 import { readPlatform } from './sys/platform.ts';
 import { close } from './volumes/close.ts';
+import { watchErrors } from './volumes/filesystem-errors.ts';
 
 /**
  * How long a machine that failed can be asked why, in milliseconds. One with a shell that had been ready stays until it was idle
@@ -38,7 +39,7 @@ const stopping = new AbortController();
 const stopped = once(stopping.signal, 'abort');
 /** Asks for an orderly stop; the first reason counts. */
 const stop = (reason: string): void => stopping.abort(reason);
-/** Rejects when buildkitd is given up. */
+/** Rejects when buildkitd is given up, or the kernel finds a volume in disorder. */
 const broken = Promise.withResolvers<never>();
 broken.promise.catch(() => undefined);
 
@@ -52,6 +53,7 @@ await takeDown(await untilTheEnd());
 /** Boots, to the point where the machine takes builds. */
 async function rise(): Promise<void> {
   const buildkitd = await boot({ parts, state, log, signal: stopping.signal });
+  watchErrors(parts.volumes, broken.reject);
   buildkitd.onChange((now, error) => void onBuildkitd(buildkitd, now, error));
   service = await openService();
   parts.phase('api');

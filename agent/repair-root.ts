@@ -44,6 +44,11 @@ export class RootRepair {
   /** Before buildkitd starts. @throws BuildvisorError of what could not even be set aside */
   async begin(): Promise<void> {
     const { platform, volume, log, signal } = this.#options;
+    if (volume.setAside !== undefined) {
+      this.report.setAside = volume.setAside;
+      log.error({ reason: volume.setAside }, "BuildKit's root was set aside: its cache is lost");
+      return;
+    }
     try {
       const { removed, dangling, broken } = await verifyRoot(platform, volume.root, signal);
       this.report.removed = removed;

@@ -12,6 +12,7 @@ export const userCodes = [
   'SCOPE_INVALID',
   'SCOPE_MISMATCH',
   'VOLUME_FOREIGN',
+  'VOLUME_AMBIGUOUS',
   'VOLUME_IN_USE',
   'VOLUME_FULL',
   'CONTEXT_INVALID',

@@ -40,7 +40,7 @@ export interface Config {
     gateway?: string;
     dns: string[];
   };
-  volumes: { cache: { mode: 'persistent' | 'ephemeral'; asideKeepMs: number } };
+  volumes: { cache: { mode: 'persistent' | 'ephemeral'; check: 'doubtful' | 'always'; asideKeepMs: number } };
   buildkit: {
     /** Builds at the same time; as the machine allows when absent. */
     maxBuilds?: number;
@@ -50,9 +50,11 @@ export interface Config {
     platformsCacheMaxAgeMs?: number;
     /** For a buildkitd that does not answer. */
     hangLimitMs: number;
-    /** What is kept of one step's output; -1 is unlimited. */
+    /** What the journal keeps of one step's output; -1 is unlimited. */
     stepLog: { maxBytes: number; maxBytesPerSecond: number };
   };
+  /** What is remembered of builds. */
+  journal: { ageMs: number; totalBytes: number; journalBytes: number; builds: number };
   gc: {
     preset: 'cache-mounts-last' | 'buildkit' | 'off';
     /** Sizes for the preset, in place of its own. */
@@ -81,7 +83,8 @@ export interface Config {
 
 /** The config in the program's words. */
 export function toConfig(written: Written): Config {
-  const { machine, network, buildkit, gc } = written;
+  const { machine, network, buildkit, journal, gc } = written;
+  const { cache } = written.volumes;
   return {
     scope: written.scope,
     machine: {
@@ -91,7 +94,7 @@ export function toConfig(written: Written): Config {
       shell: machine.shell,
     },
     network: present({ mode: network.mode, address: network.address, gateway: network.gateway, dns: network.dns }),
-    volumes: { cache: { mode: written.volumes.cache.mode, asideKeepMs: written.volumes.cache['aside-keep'] } },
+    volumes: { cache: { mode: cache.mode, check: cache.check, asideKeepMs: cache['aside-keep'] } },
     buildkit: present({
       maxBuilds: buildkit['max-builds'],
       maxParallelism: buildkit['max-parallelism'],
@@ -100,6 +103,12 @@ export function toConfig(written: Written): Config {
       hangLimitMs: buildkit['hang-limit'],
       stepLog: { maxBytes: buildkit['step-log'].max, maxBytesPerSecond: buildkit['step-log']['max-per-second'] },
     }),
+    journal: {
+      ageMs: journal['max-age'],
+      totalBytes: journal['max-size'],
+      journalBytes: journal['max-build-size'],
+      builds: journal['max-builds'],
+    },
     gc: present({
       preset: gc.preset,
       max: gc.max,

@@ -1,7 +1,9 @@
 import { BuildvisorError } from '../../common/errors.ts';
+import type { Logger } from '../log.ts';
 import { type RunResult, run } from '../sys/run.ts';
 import type { Drive } from './drive.ts';
 import type { OnProgress } from './progress.ts';
+import { type Seal, sealAsDoubtful } from './seal.ts';
 import type { Superblock } from './superblock.ts';
 
 /** e2fsck(8)'s exit code is a sum of these. */
@@ -10,43 +12,78 @@ const limitMs = 30 * 60_000;
 
 /** What came of a check. */
 export interface CheckResult {
-  /** Whether e2fsck ran: a clean superblock needs none, and a process is dear at boot. */
-  ran: boolean;
   /** Whether it had anything to correct, beyond a journal to replay. */
   corrected: boolean;
+  /** Whether there was more to correct than is safe to do unasked: the filesystem is in order, and what is in it may not be. */
+  doubtful: boolean;
+  /** What e2fsck said. */
+  said: string;
+}
+
+/** Mounts after which a volume is checked, whatever it says of itself: for what decays unseen. */
+const mostMounts = 100;
+
+/** Why a volume has to be checked as a whole before it is mounted; undefined when it can be trusted. */
+export function findDoubt({ clean, errors, mounts }: Superblock, seal: Seal): string | undefined {
+  if (seal === 'doubtful') return 'its correction did not come to its end';
+  if (errors > 0) return 'the kernel found errors on it';
+  if (!clean) return 'it was not unmounted in order';
+  if (seal !== 'whole') return 'it is not as it was left';
+  return mounts >= mostMounts ? `it was mounted ${mounts} times since its last check` : undefined;
 }
 
 /**
- * Brings an unmounted filesystem in order: replays its journal and corrects what is safe to (`e2fsck -p`). One that was
- * unmounted in order is left alone, as e2fsck itself would, unless `force` asks for a full check.
- * @throws BuildvisorError `VOLUME_DAMAGED` for what needs a person, or when the device is smaller than the filesystem;
+ * Brings an unmounted filesystem in order: replays its journal, checks all of it (`-f`) and corrects what is safe to (`-p`); where that
+ * is not enough it corrects everything (`-y`), after which files may be gone, cut short or another's: `doubtful`, in the seal too.
+ * @throws BuildvisorError `VOLUME_DAMAGED` for what cannot be corrected, or when the device is smaller than the filesystem;
  * `COMMAND_FAILED` when e2fsck could not do its work; `TIMED_OUT`, `ABORTED`.
  */
 export async function check(
   drive: Drive,
   superblock: Superblock,
-  {
-    force = false,
-    signal,
-    onProgress,
-  }: { force?: boolean; signal?: AbortSignal | undefined; onProgress?: OnProgress | undefined } = {},
+  options: { log?: Logger | undefined; signal?: AbortSignal | undefined; onProgress?: OnProgress | undefined } = {},
 ): Promise<CheckResult> {
-  if (superblock.flaw !== undefined) throw flawed(drive, superblock.flaw);
-  if (superblock.sizeBytes > drive.sizeBytes) throw truncated(drive, superblock);
-  if (superblock.clean && !force) return { ran: false, corrected: false };
+  requireUsable(drive, superblock);
+  const safe = await e2fsck(drive, '-p', options);
+  if ((safe.code & exitBits.uncorrected) === 0)
+    return { corrected: safe.code !== 0, doubtful: false, said: tailOf(safe) };
+  await sealAsDoubtful(drive.device);
+  options.log?.error({ device: drive.device, said: tailOf(safe) }, 'the filesystem has errors; all are corrected');
+  const all = await e2fsck(drive, '-y', options);
+  if (all.code & exitBits.uncorrected) throw damaged(drive, all);
+  return { corrected: true, doubtful: true, said: tailOf(safe) };
+}
+
+/** What a person would want to read of what e2fsck said. */
+function tailOf({ stdout, stderr }: RunResult): string {
+  return `${stdout}${stderr}`.trim().slice(-1000);
+}
+
+async function e2fsck(
+  drive: Drive,
+  how: '-p' | '-y',
+  { signal, onProgress }: { signal?: AbortSignal | undefined; onProgress?: OnProgress | undefined },
+): Promise<RunResult> {
   const known = exitBits.corrected | exitBits.rebootNeeded | exitBits.uncorrected;
   const okCodes = Array.from({ length: known + 1 }, (_, code) => code);
   const what = `checking the ${drive.name} volume`;
   onProgress?.({ what, done: 0, total: 100, unit: 'percent' });
   // -C 3: "PASS DONE OF DEVICE" lines on descriptor 3 (e2fsck(8)).
-  const result = await run('e2fsck', ['-p', ...(force ? ['-f'] : []), '-C', '3', drive.device], {
+  return run('e2fsck', [how, '-f', '-C', '3', drive.device], {
     limitMs,
     signal,
     okCodes,
     onLine: (line) => onProgress?.({ what, done: percentOf(line), total: 100, unit: 'percent' }),
   }).finally(() => onProgress?.(undefined));
-  if (result.code & exitBits.uncorrected) throw damaged(drive, result);
-  return { ran: true, corrected: result.code !== 0 };
+}
+
+/**
+ * Refuses a filesystem that nothing is to be let near.
+ * @throws BuildvisorError `VOLUME_DAMAGED`
+ */
+export function requireUsable(drive: Drive, superblock: Superblock): void {
+  if (superblock.flaw !== undefined) throw flawed(drive, superblock.flaw);
+  if (superblock.sizeBytes > drive.sizeBytes) throw truncated(drive, superblock);
 }
 
 /** How much of a check is done by the end of each of its five passes, in percent (e2fsck's own table for its bar, unix.c). */
@@ -78,8 +115,12 @@ function truncated(drive: Drive, superblock: Superblock): BuildvisorError {
 
 function damaged(drive: Drive, result: RunResult): BuildvisorError {
   const output = `${result.stdout}${result.stderr}`.trim().slice(-2000);
-  return new BuildvisorError('VOLUME_DAMAGED', `The filesystem on ${drive.name} has errors that need a decision`, {
-    facts: { drive: drive.name, device: drive.device, exitCode: result.code, output },
-    hint: `Run "e2fsck ${drive.device}" on it by hand, or delete it and start with a blank one.`,
-  });
+  return new BuildvisorError(
+    'VOLUME_DAMAGED',
+    `The filesystem on ${drive.name} has errors that e2fsck cannot correct`,
+    {
+      facts: { drive: drive.name, device: drive.device, exitCode: result.code, output },
+      hint: `Run "e2fsck ${drive.device}" on it by hand, or delete it and start with a blank one.`,
+    },
+  );
 }

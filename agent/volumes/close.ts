@@ -5,9 +5,11 @@ import { thaw } from '../sys/filesystem.ts';
 import { isErrno } from '../sys/libc.ts';
 import { detachBelow, findMount, unmount } from '../sys/mount.ts';
 import { syncFilesystem } from '../sys/syncfs.ts';
+import { findErrors } from './filesystem-errors.ts';
 import { describeHolders, findHolders, killHolders } from './holders.ts';
 import { clearDirty, markDirty } from './marks.ts';
 import type { OnProgress } from './progress.ts';
+import { seal } from './seal.ts';
 import { trim } from './trim.ts';
 import type { Volume } from './volume.ts';
 
@@ -27,9 +29,10 @@ export interface CloseOptions {
 
 /**
  * Closes a volume after BuildKit has stopped: writes everything out, gives its free space back, takes the mark of use away,
- * unmounts what BuildKit left mounted below and then the volume. Who uses it gets until the limit, is then named in the log and
- * killed; where that does not help either, the mark is put back and the volume taken out of sight (lazy unmount), so that the
- * power-off goes on and the next boot knows. A volume that is not mounted is closed already.
+ * unmounts what BuildKit left mounted below and then the volume, and seals it. Who uses it gets until the limit, is then named in the
+ * log and killed; where that does not help either, the mark is put back and the volume taken out of sight (lazy unmount), so that
+ * the power-off goes on and the next boot knows. One on which the kernel has found errors stays marked and is only unmounted. A
+ * volume that is not mounted is closed already.
  * @throws BuildvisorError `VOLUME_BUSY` with `holders`, after the lazy unmount; `SYSCALL_FAILED`, `TIMED_OUT`
  */
 export async function close(volume: Volume, options: CloseOptions = {}): Promise<void> {
@@ -40,15 +43,25 @@ export async function close(volume: Volume, options: CloseOptions = {}): Promise
   // Overlays of steps that were killed hold nothing that is not below as well.
   const targets = await detachBelow(mountpoint);
   if (targets.length > 0) log?.warn({ targets }, 'unmounted what was left mounted on a volume');
-  if (volume.name === 'cache') {
+  const errors = findErrors(volume);
+  const inOrder = volume.name === 'cache' && errors === undefined;
+  if (errors !== undefined) log?.error({ ...errors.facts }, errors.message);
+  if (inOrder) {
     await syncFilesystem(mountpoint, { limitMs: syncLimitMs });
     await trimAtEnd(volume, options);
     await clearDirty(mountpoint);
   }
-  if (await unmountWithin(mountpoint, busyLimitMs)) return;
-  if (await unmountByForce(volume, options)) return;
+  try {
+    if ((await unmountWithin(mountpoint, busyLimitMs)) || (await unmountByForce(volume, options))) {
+      if (inOrder) await sealAtEnd(volume, log);
+      return;
+    }
+  } catch (error) {
+    if (inOrder) await markAgain(volume, log);
+    throw error;
+  }
   const holders = holdersOf(volume);
-  if (volume.name === 'cache') await markDirty(mountpoint);
+  if (inOrder) await markAgain(volume, log);
   await unmount(mountpoint, { lazy: true });
   throw new BuildvisorError('VOLUME_BUSY', `The ${volume.name} volume is still in use by ${holders || 'the kernel'}`, {
     facts: { volume: volume.name, mountpoint, holders },
@@ -64,6 +77,24 @@ async function trimAtEnd(volume: Volume, { trimLimitMs = 10_000, onProgress, log
     log?.info({ volume: volume.name, ...result }, 'gave free space back');
   } catch (error) {
     log?.warn({ volume: volume.name, error: toBuildvisorError(error).message }, 'free space was not given back');
+  }
+}
+
+/** Without its seal, all that a volume costs is a check. */
+async function sealAtEnd(volume: Volume, log: Logger | undefined): Promise<void> {
+  try {
+    await seal(volume.device);
+  } catch (error) {
+    log?.warn({ volume: volume.name, error: toBuildvisorError(error).message }, 'the volume was not sealed');
+  }
+}
+
+/** A volume that stays mounted is in use: the next boot must know. What went wrong before matters more than what this does. */
+async function markAgain({ mountpoint, name }: Volume, log: Logger | undefined): Promise<void> {
+  try {
+    await markDirty(mountpoint);
+  } catch (error) {
+    log?.error({ volume: name, error: toBuildvisorError(error).message }, 'the volume cannot be marked as in use');
   }
 }
 

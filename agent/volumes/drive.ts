@@ -26,16 +26,21 @@ const sectorBytes = 512;
 /**
  * Waits for a drive to appear. Looks at once, then whenever /dev changes and every 100 ms, as the device's node comes
  * before its serial can be read on some buses.
- * @throws BuildvisorError `VOLUME_MISSING` with `found`, the names of the drives there are; `ABORTED`.
+ * @throws BuildvisorError `VOLUME_MISSING` with `found`, the names of the drives there are; `VOLUME_AMBIGUOUS`; `ABORTED`.
  */
 export async function waitForDrive(platform: Platform, name: string, limit: Limit): Promise<Drive> {
   const now = findDrive(platform, name);
   if (now) return now;
   const seen = Promise.withResolvers<Drive>();
   const look = (): Drive | undefined => {
-    const drive = findDrive(platform, name);
-    if (drive) seen.resolve(drive);
-    return drive;
+    try {
+      const drive = findDrive(platform, name);
+      if (drive) seen.resolve(drive);
+      return drive;
+    } catch (error) {
+      seen.reject(error);
+      return undefined;
+    }
   };
   const watcher = watch('/dev', look);
   watcher.on('error', () => watcher.close());
@@ -48,10 +53,16 @@ export async function waitForDrive(platform: Platform, name: string, limit: Limi
   }
 }
 
-/** The drive of this name, if it is there now. */
-export function findDrive(platform: Platform, name: string): Drive | undefined {
-  const device = platform.drives ? platform.drives.get(name) : drivesBySerial().get(name);
+/**
+ * The drive of this name, if it is there now.
+ * @param sysBlock see {@link drivesBySerial}
+ * @throws BuildvisorError `VOLUME_AMBIGUOUS` when several disks have the name: which is meant would be chance
+ */
+export function findDrive(platform: Platform, name: string, sysBlock?: string): Drive | undefined {
+  const named = platform.drives ? platform.drives.get(name) : drivesBySerial(sysBlock).get(name);
+  const [device, ...others] = typeof named === 'string' ? [named] : (named ?? []);
   if (device === undefined) return undefined;
+  if (others.length > 0) throw ambiguous(name, [device, ...others]);
   try {
     return { name, device, sizeBytes: sizeOf(device) };
   } catch (error) {
@@ -61,16 +72,16 @@ export function findDrive(platform: Platform, name: string): Drive | undefined {
 }
 
 /**
- * Device by serial of every disk that has one. virtio-blk tells it at `serial`, NVMe at `device/serial` padded with blanks;
+ * Devices by serial, of every disk that has one. virtio-blk tells it at `serial`, NVMe at `device/serial` padded with blanks;
  * NVMe's hidden disks (one a path, `nvme0c0n1`) have no device file.
  * @param sysBlock folder to read in place of /sys/block
  */
-export function drivesBySerial(sysBlock = '/sys/block'): Map<string, string> {
-  const drives = new Map<string, string>();
-  for (const disk of readdirSync(sysBlock)) {
+export function drivesBySerial(sysBlock = '/sys/block'): Map<string, string[]> {
+  const drives = new Map<string, string[]>();
+  for (const disk of readdirSync(sysBlock).sort()) {
     if (readAttribute(`${sysBlock}/${disk}/hidden`) === '1') continue;
     const serial = readAttribute(`${sysBlock}/${disk}/serial`) ?? readAttribute(`${sysBlock}/${disk}/device/serial`);
-    if (serial !== undefined && !drives.has(serial)) drives.set(serial, `/dev/${disk}`);
+    if (serial !== undefined) drives.set(serial, [...(drives.get(serial) ?? []), `/dev/${disk}`]);
   }
   return drives;
 }
@@ -98,8 +109,22 @@ export function deviceNumber(rdev: number): string {
   return `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
 }
 
+function ambiguous(name: string, devices: string[]): BuildvisorError {
+  const all = devices.join(' and ');
+  return new BuildvisorError('VOLUME_AMBIGUOUS', `Several drives have the serial ${name}: ${all}`, {
+    facts: { drive: name, devices: devices.join(', ') },
+    hint: `Attach one drive with the serial ${name}; none of them was touched.`,
+  });
+}
+
 function missing(platform: Platform, name: string, limitMs: number, cause: unknown): BuildvisorError {
-  const found = [...(platform.drives ?? drivesBySerial())].map(([found, device]) => `${found} (${basename(device)})`);
+  const found = [...(platform.drives ?? drivesBySerial())].map(
+    ([found, devices]) =>
+      `${found} (${[devices]
+        .flat()
+        .map((device) => basename(device))
+        .join(', ')})`,
+  );
   return new BuildvisorError('VOLUME_MISSING', `No drive "${name}" after ${limitMs / 1000} s`, {
     facts: { drive: name, found: found.join(', '), limitMs },
     hint: `Attach it with the serial ${name}. Drives found: ${found.join(', ') || 'none'}.`,

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { BuildvisorError } from '../../common/errors.ts';
 import { findMount, type Mount, mount } from '../sys/mount.ts';
 import { type Drive, deviceNumber } from './drive.ts';
+import { findErrors } from './filesystem-errors.ts';
 
 /**
  * Mounts a drive's ext4.
@@ -17,7 +18,7 @@ export async function mountDrive(drive: Drive, target: string, data: string, sig
 /**
  * The mount of a drive an earlier agent left at `target`, if there is one.
  * @throws BuildvisorError `VOLUME_IN_USE` when another device is mounted there; `VOLUME_DAMAGED` when the kernel has
- * made it read-only over an error
+ * found errors on it, and made it read-only
  */
 export function findAdoptable(drive: Drive, target: string): Mount | undefined {
   const found = findMount(target);
@@ -25,10 +26,7 @@ export function findAdoptable(drive: Drive, target: string): Mount | undefined {
   const facts = { drive: drive.name, device: drive.device, mountpoint: target, mounted: found.source };
   if (found.device !== deviceNumber(statSync(drive.device).rdev))
     throw new BuildvisorError('VOLUME_IN_USE', `${target} has ${found.source} mounted, not ${drive.name}`, { facts });
-  if (found.superOptions.includes('ro'))
-    throw new BuildvisorError('VOLUME_DAMAGED', `The kernel made ${drive.name} read-only after an error`, {
-      facts,
-      hint: 'Restart the machine: the volume is then checked.',
-    });
+  const errors = findErrors(drive);
+  if (errors !== undefined) throw errors;
   return found;
 }

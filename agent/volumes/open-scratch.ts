@@ -27,12 +27,13 @@ export async function openScratch(
     const content = await probe(drive, { limitMs, signal });
     refuseForeign(drive, content);
     await format(drive, { kind: 'scratch', fresh: false }, { limitMs, signal, blank: isZero(content), journal: false });
-    await mountDrive(drive, mountpoint, 'noauto_da_alloc', signal);
+    await mountDrive(drive, mountpoint, 'noauto_da_alloc,errors=remount-ro', signal);
   }
   const root = await makeRoot(mountpoint);
   const facts = {
     formatted: !adopted,
     wasUnclean: false,
+    setAside: undefined,
     adopted,
     lastBuildkit: undefined,
     unjournaled: 'it does not outlive the machine',

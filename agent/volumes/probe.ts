@@ -5,6 +5,7 @@ import { withLimit } from '../../common/wait.ts';
 import { findData } from './blank.ts';
 import type { Drive, Limit } from './drive.ts';
 import { holdsUnfinishedMark } from './format.ts';
+import { readSeal, type Seal } from './seal.ts';
 import { nameContent } from './signatures.ts';
 import { parseSuperblock, type Superblock, superblockOffset, superblockSize } from './superblock.ts';
 
@@ -17,7 +18,7 @@ export type Content =
   /** Nothing but the label with which the host orders the format. */
   | { kind: 'fresh'; label: VolumeLabel }
   /** A volume of ours. */
-  | { kind: 'ours'; label: VolumeLabel; superblock: Superblock }
+  | { kind: 'ours'; label: VolumeLabel; superblock: Superblock; seal: Seal }
   /** Anything else: never written to. `what` reads as in "it holds …". */
   | { kind: 'foreign'; what: string };
 
@@ -51,7 +52,7 @@ async function look(file: FileHandle, drive: Drive, signal: AbortSignal): Promis
   await file.read(head, 0, headBytes, 0);
   const superblock = parseSuperblock(head.subarray(superblockOffset, superblockOffset + superblockSize));
   const label = parseVolumeLabel(head.subarray(labelOffset, labelOffset + labelSize));
-  if (superblock && label?.fresh === false) return { kind: 'ours', label, superblock };
+  if (superblock && label?.fresh === false) return { kind: 'ours', label, superblock, seal: readSeal(head) };
   const name = superblock ? nameExt(superblock) : nameContent(head);
   // mke2fs may have come to its end, but what has another name was put there since by somebody else.
   const nobodyElse = superblock ? superblock.label === drive.name : name === undefined;

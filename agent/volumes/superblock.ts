@@ -7,6 +7,10 @@ export interface Superblock {
   label: string;
   /** Unmounted in order, no error recorded, no orphan list, no journal to replay: e2fsck -p would do nothing. */
   clean: boolean;
+  /** Errors the kernel has found on it since its last full check. */
+  errors: number;
+  /** Mounts since then. */
+  mounts: number;
   /** What about it no volume of ours has, so that the kernel must not be let near it; undefined when nothing. */
   flaw: string | undefined;
 }
@@ -50,6 +54,8 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
     blockBytes,
     label: bytes.toString('latin1', 0x78, 0x88).replace(/\0.*$/s, ''),
     flaw: findFlaw(bytes, blockBytes),
+    errors: bytes.readUInt32LE(0x194),
+    mounts: bytes.readUInt16LE(0x34),
     clean: (flags & (state.valid | state.error | state.orphans)) === state.valid && (incompat & needsRecovery) === 0,
   };
 }

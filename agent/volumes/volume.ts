@@ -14,6 +14,8 @@ export interface Volume {
   formatted: boolean;
   /** Whether whoever used it last did not close it, so that BuildKit's root may not be in order. */
   wasUnclean: boolean;
+  /** Why all that was in it was set aside when it was opened; undefined when it was not. */
+  setAside: string | undefined;
   /** Whether it was found mounted, by an agent before this one. */
   adopted: boolean;
   /** BuildKit version that used it last, where one did. */

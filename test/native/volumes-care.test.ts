@@ -252,10 +252,7 @@ test('a long check tells how far it has come', async () => {
   const content = await probe(lab.drive(), { limitMs: 10_000 });
   if (content.kind !== 'ours') throw new Error(content.kind);
   const onProgress = (progress: Progress | undefined): void => void told.push(progress);
-  expect(await check(lab.drive(), content.superblock, { force: true, onProgress })).toEqual({
-    ran: true,
-    corrected: false,
-  });
+  expect(await check(lab.drive(), content.superblock, { onProgress })).toMatchObject({ corrected: false });
   const percents = told.flatMap((progress) => progress?.done ?? []);
   expect(told.at(-1)).toBeUndefined();
   expect(percents.length).toBeGreaterThan(10);

@@ -128,18 +128,6 @@ test('a truncated device is refused and not touched', async () => {
   });
 });
 
-test('a filesystem that e2fsck cannot put right alone is left to a person', async () => {
-  await using lab = openLab();
-  await close(await open(lab));
-  execFileSync('debugfs', ['-w', '-R', 'clri <2>', lab.device], { stdio: 'ignore' });
-  execFileSync('debugfs', ['-w', '-R', 'ssv state 2', lab.device], { stdio: 'ignore' });
-  await expect(open(lab)).rejects.toMatchObject({
-    code: 'VOLUME_DAMAGED',
-    facts: { output: expect.stringMatching(/run fsck manually/i) },
-  });
-  expect(findMount(lab.platform.cacheMount)).toBeUndefined();
-});
-
 test('marks that contradict the label are refused, and the volume unmounted', async () => {
   await using lab = openLab();
   for (const [file, text, code] of [

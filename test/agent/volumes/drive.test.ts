@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Platform } from '../../../agent/sys/platform.ts';
-import { deviceNumber, drivesBySerial, waitForDrive } from '../../../agent/volumes/drive.ts';
+import { deviceNumber, drivesBySerial, findDrive, waitForDrive } from '../../../agent/volumes/drive.ts';
 
 let dir = '';
 beforeEach(() => {
@@ -37,9 +37,9 @@ test('serials are read where virtio-blk and NVMe tell them, exactly', () => {
     writeFileSync(join(dir, disk, file), text);
   }
   expect([...drivesBySerial(dir)].sort()).toEqual([
-    ['bv-cache', '/dev/vda'],
-    ['bv-cache2', '/dev/vdb'],
-    ['bv-root', '/dev/nvme0n1'],
+    ['bv-cache', ['/dev/vda']],
+    ['bv-cache2', ['/dev/vdb']],
+    ['bv-root', ['/dev/nvme0n1']],
   ]);
 });
 
@@ -80,4 +80,19 @@ test('device numbers are split as the kernel writes them', () => {
   expect(deviceNumber(0xfe10)).toBe('254:16');
   expect(deviceNumber(0x10301)).toBe('259:1');
   expect(deviceNumber(0x100_701)).toBe('7:257');
+});
+
+test('two disks with one serial are refused, and both named', () => {
+  for (const disk of ['vdb', 'vda', 'vdc']) {
+    mkdirSync(join(dir, disk));
+    writeFileSync(join(dir, disk, 'serial'), disk === 'vdc' ? 'bv-scratch' : 'bv-cache');
+  }
+  const guest = { ...platform([]), kind: 'guest' as const, drives: undefined };
+  expect(() => findDrive(guest, 'bv-cache', dir)).toThrow(
+    expect.objectContaining({
+      code: 'VOLUME_AMBIGUOUS',
+      message: 'Several drives have the serial bv-cache: /dev/vda and /dev/vdb',
+      facts: { drive: 'bv-cache', devices: '/dev/vda, /dev/vdb' },
+    }),
+  );
 });

@@ -9,7 +9,8 @@ test('the capability is read from the status', () => {
 });
 
 test('a few bytes more are no reason to grow', () => {
-  const superblock = { sizeBytes: 64 * 1024 ** 2, blockBytes: 4096, label: '', clean: true, flaw: undefined };
+  const facts = { blockBytes: 4096, label: '', clean: true, errors: 0, mounts: 0, flaw: undefined };
+  const superblock = { ...facts, sizeBytes: 64 * 1024 ** 2 };
   const drive = { name: 'bv-cache', device: '/dev/x', sizeBytes: superblock.sizeBytes + 4096 };
   expect(hasRoomToGrow(drive, superblock)).toBe(false);
   expect(hasRoomToGrow({ ...drive, sizeBytes: 2 * superblock.sizeBytes }, superblock)).toBe(true);
