@@ -47,7 +47,7 @@ export class CallStream implements Call {
   upstreamId = 0;
   readonly #link: Link;
   readonly #recorder: GateRecorder;
-  readonly #fromUpstream = new InOrder();
+  readonly #fromUpstream: InOrder;
   readonly #held: Held;
   #tap: CallTap = {};
   #state: State = 'held';
@@ -58,7 +58,6 @@ export class CallStream implements Call {
   readonly #headersOnly: boolean;
   #clientEnded: boolean;
   #upstreamEnded = false;
-  /** Whether the answer's headers have gone to the client. */
   #answering = false;
   #ownAnswer: OwnAnswer | undefined;
   #early: EarlyAnswer | undefined;
@@ -76,6 +75,7 @@ export class CallStream implements Call {
     this.#headersOnly = ended;
     this.#clientEnded = ended;
     this.#held = new Held(link.budget);
+    this.#fromUpstream = new InOrder(link.later);
     link.calls.set(id, this);
     recorder.activity(1);
   }
@@ -86,6 +86,11 @@ export class CallStream implements Call {
 
   get isOver(): boolean {
     return this.#over;
+  }
+
+  /** Whether the answer's headers have gone to the client. */
+  get isAnswering(): boolean {
+    return this.#answering;
   }
 
   /** Lets the route decide; called once. */
