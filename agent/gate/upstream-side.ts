@@ -80,8 +80,13 @@ export class UpstreamSide implements FrameSink {
     if (!endHeaders) return;
     this.#needsKnown(stream);
     const call = this.#link.open.get(stream);
-    if (this.#isLong) this.#endLong(call);
-    else call?.upstreamHeaders(this.#fit(this.#decode(this.#blocks.join())), this.#endStream);
+    if (this.#isLong) {
+      this.#endLong(call);
+      return;
+    }
+    // Taken also when its call is over: the next block begins anew.
+    const fields = this.#decode(this.#blocks.join());
+    call?.upstreamHeaders(this.#fit(fields), this.#endStream);
   }
 
   #beginLong(stream: number): void {
