@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import type { Route } from './call.ts';
 import { ClientSide, ownSettings } from './client-side.ts';
+import type { LargeBlocks } from './errors/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import type { HeldBudget } from './streams/held-budget.ts';
 import { Link } from './streams/link.ts';
@@ -36,6 +37,7 @@ export interface ConnectionContext {
   recorder: GateRecorder;
   route: Route;
   budget: HeldBudget;
+  largeBlocks: LargeBlocks;
   log: Logger;
   whyGone: () => string | undefined;
 }
@@ -53,7 +55,7 @@ export class Connection {
   #ended = false;
 
   constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
-    const { recorder, route, budget } = context;
+    const { recorder, route, budget, largeBlocks } = context;
     this.#context = context;
     this.#client = client;
     this.#onClose = onClose;
@@ -67,7 +69,7 @@ export class Connection {
     });
     this.#link = link;
     this.#clientSide = new ClientSide({ link, recorder, origin, route });
-    this.#upstreamSide = new UpstreamSide(link, this.#clientSide);
+    this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, largeBlocks, onDrain: pace });
     this.#limit(limits.preface, () =>
       this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
     );
@@ -134,7 +136,8 @@ export class Connection {
   #pace(): void {
     if (this.#ended) return;
     const { client, upstream, up, down, clientGone } = this.#link;
-    setFlowing(this.#upstream, clientGone || (!client.isFull && down.waitingBytes < mostWaiting));
+    const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
+    setFlowing(this.#upstream, taken && !this.#upstreamSide.isFull);
     if (clientGone) return;
     setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
   }
@@ -204,6 +207,7 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
+    this.#upstreamSide.close();
     this.#upstream.destroy();
     if (!this.#client.writableEnded) this.#client.destroy();
     this.#onClose();

@@ -4,6 +4,7 @@ import type { Admission } from './admission/disk.ts';
 import type { MemoryLook } from './admission/memory-look.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
+import { LargeBlocks } from './errors/index.ts';
 import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { HeldBudget } from './streams/held-budget.ts';
@@ -32,13 +33,23 @@ export class Gate {
   readonly #context: ConnectionContext;
   readonly #desk: Desk;
   readonly #calls: OwnCalls;
+  readonly #largeBlocks: LargeBlocks;
   readonly #connections = new Set<Connection>();
   #closed = false;
 
   constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
     this.#calls = new OwnCalls(upstream, log);
+    this.#largeBlocks = new LargeBlocks(log);
     this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
-    this.#context = { upstream, recorder, route: this.#desk.route, budget: new HeldBudget(), log, whyGone };
+    this.#context = {
+      upstream,
+      recorder,
+      route: this.#desk.route,
+      budget: new HeldBudget(),
+      largeBlocks: this.#largeBlocks,
+      log,
+      whyGone,
+    };
   }
 
   /** Builds that buildkitd works on. */
@@ -88,5 +99,6 @@ export class Gate {
     for (const connection of this.#connections) connection.close();
     await this.#desk.allEnded();
     this.#calls.close();
+    this.#largeBlocks.close();
   }
 }

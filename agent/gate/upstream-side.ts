@@ -1,7 +1,8 @@
 import type { HeaderField } from './call.ts';
 import type { ClientSide } from './client-side.ts';
-import { HpackDecoder, HpackError } from './hpack/index.ts';
-import { blockTooLong, HeaderBlocks } from './streams/header-blocks.ts';
+import type { LargeBlock, LargeBlocks } from './errors/index.ts';
+import { fieldBytes, HpackDecoder, HpackError } from './hpack/index.ts';
+import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import type { FrameSink } from './wire/dispatch.ts';
 import { errorCodes, frameHeaderBytes, goAway, maxWindow, pingAck, rstStream, WireError } from './wire/frames.ts';
@@ -12,17 +13,45 @@ const smallBlock = 32 * 1024;
 /** What buildkitd may use of a dynamic table until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 
+/** What makes an {@link UpstreamSide}. */
+export interface UpstreamSideOptions {
+  link: Link;
+  client: ClientSide;
+  /** Who reads long header blocks. */
+  largeBlocks: LargeBlocks;
+  /** Is called when `isFull` is over. */
+  onDrain: () => void;
+}
+
 /** Reads buildkitd's frames, and tells the client. */
 export class UpstreamSide implements FrameSink {
   readonly #link: Link;
   readonly #client: ClientSide;
-  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: 64 * 1024 ** 2 });
-  readonly #blocks = new HeaderBlocks(64 * 1024 ** 2);
+  readonly #largeBlocks: LargeBlocks;
+  readonly #onDrain: () => void;
+  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: Number.POSITIVE_INFINITY });
+  readonly #blocks = new HeaderBlocks(smallBlock);
   #endStream = false;
+  /** The block that has begun, once it is long. */
+  #large: LargeBlock | undefined;
+  #isFull = false;
 
-  constructor(link: Link, client: ClientSide) {
+  constructor({ link, client, largeBlocks, onDrain }: UpstreamSideOptions) {
     this.#link = link;
     this.#client = client;
+    this.#largeBlocks = largeBlocks;
+    this.#onDrain = onDrain;
+  }
+
+  /** Whether nothing more is to be read until `onDrain`. */
+  get isFull(): boolean {
+    return this.#isFull;
+  }
+
+  /** The connection is over. */
+  close(): void {
+    this.#large?.abort();
+    this.#large = undefined;
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
@@ -38,16 +67,15 @@ export class UpstreamSide implements FrameSink {
   }
 
   headers(stream: number, fragment: Buffer, endHeaders: boolean, endStream: boolean): void {
+    this.#needsKnown(stream);
     this.#endStream = endStream;
     this.continuation(stream, fragment, endHeaders);
   }
 
   continuation(stream: number, fragment: Buffer, endHeaders: boolean): void {
-    if (!this.#blocks.add(fragment)) throw blockTooLong(smallBlock);
-    if (!endHeaders) return;
-    const fields = this.#decode(this.#blocks.join());
-    this.#needsKnown(stream);
-    this.#link.open.get(stream)?.upstreamHeaders(fields, this.#endStream);
+    if (this.#large) this.#isFull = !this.#large.push(fragment);
+    else if (!this.#blocks.add(fragment)) this.#beginLarge(stream);
+    if (endHeaders) this.#endBlock(stream);
   }
 
   rstStream(stream: number, code: number): void {
@@ -114,6 +142,36 @@ export class UpstreamSide implements FrameSink {
     call.upstreamReset(code);
   }
 
+  #beginLarge(stream: number): void {
+    const { clientMaxHeaders, open } = this.#link;
+    const answered = open.get(stream)?.isAnswering ?? true;
+    const large = this.#largeBlocks.begin({ maxListBytes: clientMaxHeaders, answered });
+    large.onDrain = () => {
+      this.#isFull = false;
+      this.#onDrain();
+    };
+    this.#large = large;
+    for (const piece of this.#blocks.take()) this.#isFull = !large.push(piece);
+  }
+
+  #endBlock(stream: number): void {
+    const call = this.#link.open.get(stream);
+    if (!this.#large) {
+      const block = this.#blocks.join();
+      const fields = this.#decode(block);
+      if (fits(fields, this.#link.clientMaxHeaders)) {
+        call?.upstreamHeaders(fields, this.#endStream);
+        return;
+      }
+      this.#blocks.add(block);
+      this.#beginLarge(stream);
+    }
+    if (this.#large && call) call.upstreamHeadersLater(this.#large.finish(), this.#endStream);
+    else this.#large?.abort();
+    this.#large = undefined;
+    this.#isFull = false;
+  }
+
   #decode(block: Buffer): HeaderField[] {
     try {
       return this.#decoder.decode(block);
@@ -135,3 +193,8 @@ const ours: ReadonlySet<number> = new Set([
   settingIds.maxFrameSize,
   settingIds.maxHeaderListSize,
 ]);
+
+function fits(fields: HeaderField[], most: number | undefined): boolean {
+  if (most === undefined) return true;
+  return fields.reduce((bytes, field) => bytes + fieldBytes(field), 0) <= most;
+}

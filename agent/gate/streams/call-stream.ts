@@ -85,6 +85,11 @@ export class CallStream implements Call {
     return this.#over;
   }
 
+  /** Whether its client has had the answer's headers, so that what comes next are trailers. */
+  get isAnswering(): boolean {
+    return this.#answering;
+  }
+
   /** Lets the route decide; called once. */
   decide(route: Route): void {
     const tap = route(this);

@@ -32,8 +32,8 @@ export class Link {
   clientWindow = firstWindow;
   /** The largest SETTINGS_INITIAL_WINDOW_SIZE that the client may have seen of buildkitd. */
   upstreamWindow = firstWindow;
-  /** Longest header list that the client takes, bytes. */
-  clientMaxHeaders = Number.POSITIVE_INFINITY;
+  /** Longest header list that the client takes, bytes, when it said so. */
+  clientMaxHeaders: number | undefined;
   /** buildkitd's SETTINGS that the client has not acknowledged. */
   unacknowledged = 0;
   /** Whether the client's connection is over. */
