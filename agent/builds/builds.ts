@@ -49,7 +49,7 @@ export interface BuildStreams {
 }
 
 const usualKeep: KeepLimits = {
-  journalBytes: 256 * 1024 ** 2,
+  journalBytes: 1024 ** 3,
   totalBytes: 4 * 1024 ** 3,
   ageMs: 7 * 86_400_000,
   builds: 10_000,

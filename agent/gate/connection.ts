@@ -37,7 +37,8 @@ export interface ConnectionContext {
   recorder: GateRecorder;
   route: Route;
   budget: HeldBudget;
-  largeBlocks: LargeBlocks;
+  /** Reads header blocks that are too long to be read in between. */
+  blocks: LargeBlocks;
   log: Logger;
   whyGone: () => string | undefined;
 }
@@ -55,7 +56,7 @@ export class Connection {
   #ended = false;
 
   constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
-    const { recorder, route, budget, largeBlocks } = context;
+    const { recorder, route, budget, blocks } = context;
     this.#context = context;
     this.#client = client;
     this.#onClose = onClose;
@@ -66,10 +67,11 @@ export class Connection {
       upstream: new Outlet(this.#upstream, pace),
       budget,
       whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
+      later: (steps) => this.#guard(steps, () => this.#loseUpstream()),
     });
     this.#link = link;
     this.#clientSide = new ClientSide({ link, recorder, origin, route });
-    this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, largeBlocks, onDrain: pace });
+    this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, blocks, onRoom: pace });
     this.#limit(limits.preface, () =>
       this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
     );
@@ -137,7 +139,7 @@ export class Connection {
     if (this.#ended) return;
     const { client, upstream, up, down, clientGone } = this.#link;
     const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
-    setFlowing(this.#upstream, taken && !this.#upstreamSide.isFull);
+    setFlowing(this.#upstream, taken && this.#upstreamSide.hasRoom);
     if (clientGone) return;
     setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
   }
@@ -195,6 +197,7 @@ export class Connection {
     link.upstreamGone = true;
     link.takesCalls = false;
     this.#upstream.destroy();
+    this.#upstreamSide.end();
     for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
     if (!link.clientGone) {
       this.#clientSide.acknowledgeAll();
@@ -207,8 +210,8 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#upstreamSide.close();
     this.#upstream.destroy();
+    this.#upstreamSide.end();
     if (!this.#client.writableEnded) this.#client.destroy();
     this.#onClose();
   }

@@ -26,6 +26,8 @@ export interface GateOptions {
   onChange?: () => void;
   /** Why buildkitd does not answer just now, one sentence for its clients. */
   whyGone?: () => string | undefined;
+  /** Reads header blocks that are too long to be read in between; made when left out. Ends with the gate. */
+  blocks?: LargeBlocks;
 }
 
 /** The one door to buildkitd: passes BuildKit's gRPC API through, admits builds, and tells the recorder about them. */
@@ -33,20 +35,18 @@ export class Gate {
   readonly #context: ConnectionContext;
   readonly #desk: Desk;
   readonly #calls: OwnCalls;
-  readonly #largeBlocks: LargeBlocks;
   readonly #connections = new Set<Connection>();
   #closed = false;
 
-  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
+  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, blocks, ...rest }: GateOptions) {
     this.#calls = new OwnCalls(upstream, log);
-    this.#largeBlocks = new LargeBlocks(log);
     this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
     this.#context = {
       upstream,
       recorder,
       route: this.#desk.route,
       budget: new HeldBudget(),
-      largeBlocks: this.#largeBlocks,
+      blocks: blocks ?? new LargeBlocks(log),
       log,
       whyGone,
     };
@@ -99,6 +99,6 @@ export class Gate {
     for (const connection of this.#connections) connection.close();
     await this.#desk.allEnded();
     this.#calls.close();
-    this.#largeBlocks.close();
+    this.#context.blocks.close();
   }
 }

@@ -1,7 +1,8 @@
 import type { HeaderField } from './call.ts';
 import type { ClientSide } from './client-side.ts';
-import type { LargeBlock, LargeBlocks } from './errors/index.ts';
-import { fieldBytes, HpackDecoder, HpackError } from './hpack/index.ts';
+import { fitFields, type LargeBlock, type LargeBlocks } from './errors/index.ts';
+import { HpackDecoder, HpackError } from './hpack/index.ts';
+import type { CallStream } from './streams/call-stream.ts';
 import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import type { FrameSink } from './wire/dispatch.ts';
@@ -10,48 +11,50 @@ import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from 
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
 const smallBlock = 32 * 1024;
+/** Longest list that such a block can stand for, in bytes: without a dynamic table none comes near. */
+const mostList = 64 * 1024 ** 2;
 /** What buildkitd may use of a dynamic table until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 
 /** What makes an {@link UpstreamSide}. */
-export interface UpstreamSideOptions {
+export interface UpstreamStart {
   link: Link;
   client: ClientSide;
-  /** Who reads long header blocks. */
-  largeBlocks: LargeBlocks;
-  /** Is called when `isFull` is over. */
-  onDrain: () => void;
+  blocks: LargeBlocks;
+  /** There is room again for what comes from buildkitd. */
+  onRoom: () => void;
 }
 
 /** Reads buildkitd's frames, and tells the client. */
 export class UpstreamSide implements FrameSink {
   readonly #link: Link;
   readonly #client: ClientSide;
-  readonly #largeBlocks: LargeBlocks;
-  readonly #onDrain: () => void;
-  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: Number.POSITIVE_INFINITY });
+  readonly #large: LargeBlocks;
+  readonly #onRoom: () => void;
+  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: mostList });
   readonly #blocks = new HeaderBlocks(smallBlock);
+  /** The long block that has begun, unless its call is over. */
+  #block: LargeBlock | undefined;
+  #isLong = false;
+  #hasRoom = true;
   #endStream = false;
-  /** The block that has begun, once it is long. */
-  #large: LargeBlock | undefined;
-  #isFull = false;
 
-  constructor({ link, client, largeBlocks, onDrain }: UpstreamSideOptions) {
+  constructor({ link, client, blocks, onRoom }: UpstreamStart) {
     this.#link = link;
     this.#client = client;
-    this.#largeBlocks = largeBlocks;
-    this.#onDrain = onDrain;
+    this.#large = blocks;
+    this.#onRoom = onRoom;
   }
 
-  /** Whether nothing more is to be read until `onDrain`. */
-  get isFull(): boolean {
-    return this.#isFull;
+  /** Whether more may come from buildkitd. */
+  get hasRoom(): boolean {
+    return this.#hasRoom;
   }
 
-  /** The connection is over. */
-  close(): void {
-    this.#large?.abort();
-    this.#large = undefined;
+  /** Nothing more comes from buildkitd. */
+  end(): void {
+    this.#block?.abort();
+    this.#block = undefined;
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
@@ -67,15 +70,52 @@ export class UpstreamSide implements FrameSink {
   }
 
   headers(stream: number, fragment: Buffer, endHeaders: boolean, endStream: boolean): void {
-    this.#needsKnown(stream);
     this.#endStream = endStream;
     this.continuation(stream, fragment, endHeaders);
   }
 
   continuation(stream: number, fragment: Buffer, endHeaders: boolean): void {
-    if (this.#large) this.#isFull = !this.#large.push(fragment);
-    else if (!this.#blocks.add(fragment)) this.#beginLarge(stream);
-    if (endHeaders) this.#endBlock(stream);
+    if (this.#isLong) this.#push(fragment);
+    else if (!this.#blocks.add(fragment)) this.#beginLong(stream);
+    if (!endHeaders) return;
+    this.#needsKnown(stream);
+    const call = this.#link.open.get(stream);
+    if (this.#isLong) this.#endLong(call);
+    else call?.upstreamHeaders(this.#fit(this.#decode(this.#blocks.join())), this.#endStream);
+  }
+
+  #beginLong(stream: number): void {
+    const { open, clientMaxHeaders } = this.#link;
+    this.#isLong = true;
+    const call = open.get(stream);
+    if (call) this.#block = this.#large.begin({ maxListBytes: clientMaxHeaders, answered: call.isAnswering });
+    for (const piece of this.#blocks.take()) this.#push(piece);
+  }
+
+  #endLong(call: CallStream | undefined): void {
+    const block = this.#block;
+    this.#isLong = false;
+    this.#hasRoom = true;
+    this.#block = undefined;
+    if (!block) return;
+    block.onDrain = undefined;
+    if (call) call.upstreamHeadersLater(block.finish(), this.#endStream);
+    else block.abort();
+  }
+
+  #push(piece: Buffer): void {
+    const block = this.#block;
+    if (!block || block.push(piece)) return;
+    this.#hasRoom = false;
+    block.onDrain = () => {
+      this.#hasRoom = true;
+      this.#onRoom();
+    };
+  }
+
+  #fit(fields: HeaderField[]): HeaderField[] {
+    const { clientMaxHeaders } = this.#link;
+    return clientMaxHeaders === Number.POSITIVE_INFINITY ? fields : fitFields(fields, clientMaxHeaders);
   }
 
   rstStream(stream: number, code: number): void {
@@ -142,36 +182,6 @@ export class UpstreamSide implements FrameSink {
     call.upstreamReset(code);
   }
 
-  #beginLarge(stream: number): void {
-    const { clientMaxHeaders, open } = this.#link;
-    const answered = open.get(stream)?.isAnswering ?? true;
-    const large = this.#largeBlocks.begin({ maxListBytes: clientMaxHeaders, answered });
-    large.onDrain = () => {
-      this.#isFull = false;
-      this.#onDrain();
-    };
-    this.#large = large;
-    for (const piece of this.#blocks.take()) this.#isFull = !large.push(piece);
-  }
-
-  #endBlock(stream: number): void {
-    const call = this.#link.open.get(stream);
-    if (!this.#large) {
-      const block = this.#blocks.join();
-      const fields = this.#decode(block);
-      if (fits(fields, this.#link.clientMaxHeaders)) {
-        call?.upstreamHeaders(fields, this.#endStream);
-        return;
-      }
-      this.#blocks.add(block);
-      this.#beginLarge(stream);
-    }
-    if (this.#large && call) call.upstreamHeadersLater(this.#large.finish(), this.#endStream);
-    else this.#large?.abort();
-    this.#large = undefined;
-    this.#isFull = false;
-  }
-
   #decode(block: Buffer): HeaderField[] {
     try {
       return this.#decoder.decode(block);
@@ -193,8 +203,3 @@ const ours: ReadonlySet<number> = new Set([
   settingIds.maxFrameSize,
   settingIds.maxHeaderListSize,
 ]);
-
-function fits(fields: HeaderField[], most: number | undefined): boolean {
-  if (most === undefined) return true;
-  return fields.reduce((bytes, field) => bytes + fieldBytes(field), 0) <= most;
-}

@@ -83,6 +83,8 @@ export class Sessions {
       const session = this.#sessions.get(id);
       if (!session) continue;
       session[was]--;
+      // Its client ends it now, or has another use for it: buildkitd takes it from here.
+      if (session.waiting === 0) for (const call of session.calls.keys()) call.open();
       this.#prune(id, session);
     }
   }

@@ -45,7 +45,7 @@ export class CallStream implements Call {
   upstreamId = 0;
   readonly #link: Link;
   readonly #recorder: GateRecorder;
-  readonly #fromUpstream = new InOrder();
+  readonly #fromUpstream: InOrder;
   readonly #held: Held;
   #tap: CallTap = {};
   #state: State = 'held';
@@ -56,7 +56,6 @@ export class CallStream implements Call {
   readonly #headersOnly: boolean;
   #clientEnded: boolean;
   #upstreamEnded = false;
-  /** Whether the answer's headers have gone to the client. */
   #answering = false;
   #ownAnswer: OwnAnswer | undefined;
   #over = false;
@@ -73,6 +72,7 @@ export class CallStream implements Call {
     this.#headersOnly = ended;
     this.#clientEnded = ended;
     this.#held = new Held(link.budget);
+    this.#fromUpstream = new InOrder(link.later);
     link.calls.set(id, this);
     recorder.activity(1);
   }
@@ -85,7 +85,7 @@ export class CallStream implements Call {
     return this.#over;
   }
 
-  /** Whether its client has had the answer's headers, so that what comes next are trailers. */
+  /** Whether the answer's headers have gone to the client. */
   get isAnswering(): boolean {
     return this.#answering;
   }

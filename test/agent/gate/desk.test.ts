@@ -230,15 +230,20 @@ describe('what is called off', () => {
     const one = client();
     const a = one.solve('a', plain);
     journal.length = 0;
-    const calls = [one.solve('b'), one.status('b'), one.bridge('b', 'Solve')];
+    const session = one.session('s');
+    const calls = [one.solve('b', { session: 's' }), one.status('b'), one.bridge('b', 'Solve')];
     if (who === 'its client') calls[0]?.leave();
     else expect(await desk.cancel('b')).toBe(true);
     expect(outcomes.get('b')).toMatchObject({ code: 1, cancelled: true });
     const answers = ['answer status b 0', 'answer Solve b 1'];
     const solve = who === 'its client' ? [] : ['answer solve b 1'];
-    expect(journal).toEqual(['queued b', ...solve, ...answers, 'ended b 1']);
+    expect(journal).toEqual(['queued b', 'open session s', ...solve, ...answers, 'ended b 1']);
+    // What comes late is told the same; its session has an end at buildkitd.
+    expect(one.bridge('b', 'Return').answered?.status.code).toBe(1);
+    expect(one.status('b').answered?.status.code).toBe(0);
+    expect(session.isOpen).toBe(true);
     a.end();
-    expect(journal.filter((line) => line.startsWith('open'))).toEqual([]);
+    expect(journal.filter((line) => line.startsWith('open'))).toEqual(['open session s']);
     expect(desk.slots).toMatchObject({ running: 0, waiting: 0 });
     expect(await desk.cancel('b')).toBe(false);
   });
