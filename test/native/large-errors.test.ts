@@ -128,7 +128,7 @@ test('the agent took no more memory than its part', () => {
   // proc_pid_status(5): the most that was resident, in kB.
   const [, peak = '0'] = /^VmHWM:\s+(\d+) kB$/m.exec(readProc(`/proc/${agent?.pid}/status`)) ?? [];
   expect(Number(peak)).toBeGreaterThan(0);
-  expect(Number(peak) / 1024).toBeLessThan(400);
+  expect(Number(peak) / 1024).toBeLessThan(300);
 });
 
 async function cli(args: string[], input: string | Uint8Array = ''): Promise<{ exitCode: number; stderr: string }> {
