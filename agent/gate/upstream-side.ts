@@ -81,7 +81,11 @@ export class UpstreamSide implements FrameSink {
     this.#needsKnown(stream);
     const call = this.#link.open.get(stream);
     if (this.#isLong) this.#endLong(call);
-    else call?.upstreamHeaders(this.#fit(this.#decode(this.#blocks.join())), this.#endStream);
+    else {
+      // Read whoever it is for: it is part of what the next ones refer to.
+      const fields = this.#decode(this.#blocks.join());
+      call?.upstreamHeaders(this.#fit(fields), this.#endStream);
+    }
   }
 
   #beginLong(stream: number): void {
