@@ -26,6 +26,13 @@ export interface Call {
    * @param trailers sent beside the status
    */
   answer(status: GrpcStatus, message?: Buffer, trailers?: HeaderField[]): void;
+  /**
+   * Sends the beginning of the answer before the call goes to buildkitd, whose own answer must begin with the same bytes: they are
+   * then left out. For a client that gives up when it hears nothing. Only while the call is held, and once.
+   * @param bytes as they are in DATA, gRPC's frames around messages and all
+   * @returns whether they were sent: not when the client takes less than that
+   */
+  answerEarly(bytes: Buffer): boolean;
   /** Is called once when the call is over: reset by its client or the client gone, answered, or ended upstream. At once if it is over already. */
   whenOver(then: () => void): void;
 }

@@ -80,12 +80,13 @@ export class UpstreamSide implements FrameSink {
     if (!endHeaders) return;
     this.#needsKnown(stream);
     const call = this.#link.open.get(stream);
-    if (this.#isLong) this.#endLong(call);
-    else {
-      // Read whoever it is for: it is part of what the next ones refer to.
-      const fields = this.#decode(this.#blocks.join());
-      call?.upstreamHeaders(this.#fit(fields), this.#endStream);
+    if (this.#isLong) {
+      this.#endLong(call);
+      return;
     }
+    // Taken also when its call is over: the next block begins anew.
+    const fields = this.#decode(this.#blocks.join());
+    call?.upstreamHeaders(this.#fit(fields), this.#endStream);
   }
 
   #beginLong(stream: number): void {
