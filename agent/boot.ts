@@ -131,11 +131,11 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
     await writeFile(path, pem, { mode: 0o600 });
   }
   await writeFile(paths.configPath, renderBuildkitdToml(config, facts), { mode: 0o600 });
-  const { stepLog, hangLimitMs } = config.buildkit;
+  const { hangLimitMs } = config.buildkit;
   const liveness = { everyMs: Math.min(5_000, hangLimitMs / 4), silentMs: hangLimitMs };
   const heldAt = (): number => parts.freezer.heldAt;
   const order = inOrder(parts, root, log);
-  return new Buildkitd({ platform, ...paths, root: root.root, ...order, stepLog, liveness, heldAt, log });
+  return new Buildkitd({ platform, ...paths, root: root.root, ...order, liveness, heldAt, log });
 }
 
 /** How a buildkitd is run whose root is to outlive a power cut, or just has. */

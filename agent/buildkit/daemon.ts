@@ -23,8 +23,6 @@ export interface DaemonOptions {
   tmp: string;
   /** The Unix socket it listens on. */
   socket: string;
-  /** Clip of each step's log, -1 for none: bytes, bytes a second. BuildKit's own is 2 MiB and 200 KiB/s. */
-  stepLog?: { maxBytes: number; maxBytesPerSecond: number };
   log: Logger;
   /**
    * Whether its databases go without fdatasync(2), through `defersync`: where their data goes through the filesystem's
@@ -174,7 +172,7 @@ export function readyLimit(root: string): number {
  * Ours without what would make buildkitd look for a tracing service, and with our tools first in the PATH: it looks there
  * for its CNI plugins.
  */
-function environment({ platform, stepLog, tmp }: DaemonOptions): NodeJS.ProcessEnv {
+function environment({ platform, tmp }: DaemonOptions): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(OTEL_|JAEGER_|TRACEPARENT|TRACESTATE|NODE_)/.test(name),
   );
@@ -182,14 +180,9 @@ function environment({ platform, stepLog, tmp }: DaemonOptions): NodeJS.ProcessE
     ...Object.fromEntries(inherited),
     PATH: `${platform.toolsDir}:${process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
     TMPDIR: tmp,
-    ...(stepLog && {
-      BUILDKIT_STEP_LOG_MAX_SIZE: clip(stepLog.maxBytes),
-      BUILDKIT_STEP_LOG_MAX_SPEED: clip(stepLog.maxBytesPerSecond),
-    }),
+    // BuildKit would clip each step's log at 2 MiB and 200 KiB/s, unless both are -1 (util/progress/logs/logs.go); the journal
+    // has limits of its own.
+    BUILDKIT_STEP_LOG_MAX_SIZE: '-1',
+    BUILDKIT_STEP_LOG_MAX_SPEED: '-1',
   };
-}
-
-/** BuildKit reads these as 32-bit numbers and takes its default for a larger one (util/progress/logs). */
-function clip(bytes: number): string {
-  return String(Math.min(bytes, 2 ** 31 - 1));
 }

@@ -49,7 +49,7 @@ export interface BuildStreams {
 }
 
 const usualKeep: KeepLimits = {
-  journalBytes: 256 * 1024 ** 2,
+  journalBytes: 1024 ** 3,
   totalBytes: 4 * 1024 ** 3,
   ageMs: 7 * 86_400_000,
   builds: 10_000,
@@ -255,7 +255,7 @@ export class Builds {
 
   #told(build: Build): void {
     const { id, route, state, code, endedAtMs, startedAtMs } = build;
-    const { steps } = build.summary(0);
+    const { steps } = build.summary(this.recorder.counts);
     if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
     if (state === 'SUCCEEDED') this.#options.onPassed?.();

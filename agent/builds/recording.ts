@@ -19,13 +19,17 @@ export interface RecordingOptions {
   onEnded: (build: Build) => void;
 }
 
+/** How many solves there are. */
+export interface SolveCounts {
+  running: number;
+  waiting: number;
+}
+
 /** A solve that the gate has told of. */
 interface Solve {
   build: Build;
   /** Whether buildkitd works on it. */
   started: boolean;
-  /** The kernel's count of memory kills when it began. */
-  killsBefore: number;
 }
 
 /** Writes what the gate tells of solves into the builds: those of our API, and new ones for all others. */
@@ -39,9 +43,9 @@ export class Recording implements GateRecorder {
     this.#options = options;
   }
 
-  /** Solves that buildkitd works on. */
-  get running(): number {
-    return this.#running;
+  /** Solves that buildkitd works on, and those that wait for their turn. */
+  get counts(): SolveCounts {
+    return { running: this.#running, waiting: this.#solves.size - this.#running };
   }
 
   solveQueued(queued: SolveQueued): void {
@@ -57,7 +61,6 @@ export class Recording implements GateRecorder {
     const solve = this.#solveOf(start);
     if (solve === undefined || solve.started) return;
     solve.started = true;
-    solve.killsBefore = this.#options.causes?.memoryKills() ?? 0;
     this.#running++;
     solve.build.solveStarted(start.ref);
     this.#options.onChange();
@@ -97,21 +100,19 @@ export class Recording implements GateRecorder {
     build.ref = ref;
     store.name(build, { ref, trace });
     if (own === undefined) log.info({ build: ref, route: 'session' }, 'build started');
-    const solve = { build, started: false, killsBefore: 0 };
+    const solve = { build, started: false };
     this.#solves.set(ref, solve);
     return solve;
   }
 
-  async #end({ build, killsBefore }: Solve, outcome: SolveOutcome): Promise<void> {
+  async #end({ build }: Solve, outcome: SolveOutcome): Promise<void> {
     const { causes, log, onEnded } = this.#options;
     let cause: BuildvisorError | undefined;
     if (outcome.code !== 0 && outcome.error === undefined)
-      cause = await findCause(outcome, causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
-        (err: unknown) => {
-          log.warn({ build: build.id, err }, 'the cause of a failure was not found');
-          return undefined;
-        },
-      );
+      cause = await findCause(outcome, causes, build.startedAtMs).catch((err: unknown) => {
+        log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+        return undefined;
+      });
     build.solveEnded(outcome, cause ?? outcome.error);
     if (build.route !== 'session') return;
     build.end();

@@ -50,9 +50,11 @@ export interface Config {
     platformsCacheMaxAgeMs?: number;
     /** For a buildkitd that does not answer. */
     hangLimitMs: number;
-    /** What is kept of one step's output; -1 is unlimited. */
+    /** What the journal keeps of one step's output; -1 is unlimited. */
     stepLog: { maxBytes: number; maxBytesPerSecond: number };
   };
+  /** What is remembered of builds. */
+  journal: { ageMs: number; totalBytes: number; journalBytes: number; builds: number };
   gc: {
     preset: 'cache-mounts-last' | 'buildkit' | 'off';
     /** Sizes for the preset, in place of its own. */
@@ -81,7 +83,7 @@ export interface Config {
 
 /** The config in the program's words. */
 export function toConfig(written: Written): Config {
-  const { machine, network, buildkit, gc } = written;
+  const { machine, network, buildkit, journal, gc } = written;
   const { cache } = written.volumes;
   return {
     scope: written.scope,
@@ -101,6 +103,12 @@ export function toConfig(written: Written): Config {
       hangLimitMs: buildkit['hang-limit'],
       stepLog: { maxBytes: buildkit['step-log'].max, maxBytesPerSecond: buildkit['step-log']['max-per-second'] },
     }),
+    journal: {
+      ageMs: journal['max-age'],
+      totalBytes: journal['max-size'],
+      journalBytes: journal['max-build-size'],
+      builds: journal['max-builds'],
+    },
     gc: present({
       preset: gc.preset,
       max: gc.max,

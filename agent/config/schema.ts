@@ -82,27 +82,41 @@ const volumes = table('The volumes of the VM.', {
   }),
 });
 
-/** BuildKit reads both as 32-bit numbers, and takes its own default for larger ones (util/progress/logs/logs.go). */
-const maxLogNumber = 2 ** 31 - 1;
-
 const stepLog = table(
-  'How much of the output of one build step is kept; the rest is cut. BuildKit’s own limits of 2 MiB and 200 KiB a second cut the logs of ordinary compilers.',
+  'How much of the output of one build step the journal keeps: what `watch` shows, and a build over the API. What is cut is said in the log, and the last 256 KiB are kept in any case. BuildKit’s own clipping (2 MiB and 200 KiB a second) is off: a client of the BuildKit API gets all of it, `buildvisor build DIR` too.',
   {
-    max: withDefault(
-      size('In all.', '16MiB', { min: 4096, max: maxLogNumber, words: { unlimited: -1 } }),
-      16 * 1024 ** 2,
-      '"16MiB"',
-    ),
+    max: withDefault(size('In all.', '16MiB', { min: 4096, words: { unlimited: -1 } }), 16 * 1024 ** 2, '"16MiB"'),
     'max-per-second': withDefault(
-      size('Per second since the step began.', '1MiB', { min: 1024, max: maxLogNumber, words: { unlimited: -1 } }),
+      size('Per second since the step began.', '1MiB', { min: 1024, words: { unlimited: -1 } }),
       -1,
       '"unlimited"',
     ),
   },
-  function* (log) {
-    // logs.go, checkLimit: an unlimited size takes the place of the speed.
-    if (log.max === -1 && log['max-per-second'] !== -1)
-      yield ['max-per-second', 'has no effect in BuildKit while max = "unlimited"; give max a size'];
+);
+
+const journal = table(
+  'What the VM remembers of its builds: their events and results, on the scratch volume. Builds that have not ended are never forgotten.',
+  {
+    'max-age': withDefault(
+      duration('A build is forgotten so long after its end.', '7d', { min: 60_000 }),
+      7 * 86_400_000,
+      '"7d"',
+    ),
+    'max-size': withDefault(
+      size(
+        'Of all journals together; the oldest builds are forgotten to make room. Never more than a quarter of the scratch volume.',
+        '4GiB',
+        { min: 1024 ** 2 },
+      ),
+      4 * 1024 ** 3,
+      '"4GiB"',
+    ),
+    'max-build-size': withDefault(
+      size('Of one build’s journal; its later progress is left out, its result is not.', '1GiB', { min: 1024 ** 2 }),
+      1024 ** 3,
+      '"1GiB"',
+    ),
+    'max-builds': withDefault(count('How many builds that have ended are remembered.', 1, 100_000), 10_000, '10000'),
   },
 );
 
@@ -155,6 +169,7 @@ export const schema = z.strictObject({
   network: networkTable,
   volumes,
   buildkit,
+  journal,
   gc: gcTable,
   limits,
   registry: registryTable,

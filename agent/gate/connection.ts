@@ -1,24 +1,34 @@
-import {
-  type ClientHttp2Session,
-  connect,
-  type OutgoingHttpHeaders,
-  performServerHandshake,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
 import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
-import type { Call, CallTap, HeaderField, Route } from './call.ts';
-import { toHeaders } from './headers.ts';
-import { sessionOptions, upstreamOptions, windows } from './http2-options.ts';
-import { frameMessage } from './messages.ts';
+import type { Route } from './call.ts';
+import { ClientSide, ownSettings } from './client-side.ts';
+import type { LargeBlocks } from './errors/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
-import { type Kept, type Relay, refuse, relay } from './relay.ts';
-import { type GrpcStatus, statusFields } from './status.ts';
+import type { HeldBudget } from './streams/held-budget.ts';
+import { Link } from './streams/link.ts';
+import { UpstreamSide } from './upstream-side.ts';
+import { Dispatch } from './wire/dispatch.ts';
+import { FrameReader } from './wire/frame-reader.ts';
+import { errorCodes, goAway, WireError } from './wire/frames.ts';
+import { Outlet } from './wire/outlet.ts';
+import { PrefaceReader } from './wire/preface-reader.ts';
 
-/** How long calls that are read to their end without their client may take, in milliseconds. */
-const lingerMs = 70_000;
+/** Limits of a connection, in milliseconds. */
+const limits = {
+  /** Until a client has said that it speaks HTTP/2. */
+  preface: 10_000,
+  /** How long calls that are read to their end without their client may take. */
+  linger: 70_000,
+  /** Until a client makes the call that is told why buildkitd is not there. */
+  lonely: 20_000,
+  /** Until a client has closed a connection that we have ended. */
+  farewell: 1_000,
+};
+/** Bytes that a client has not taken, over which nothing more is read of it; what is answered here would pile up. */
+const mostForClient = 1024 ** 2;
+/** Bytes that wait for the other side's window, over which nothing more is read. */
+const mostWaiting = 4 * 1024 ** 2;
 
 /** What the connections of a gate share. */
 export interface ConnectionContext {
@@ -26,159 +36,194 @@ export interface ConnectionContext {
   upstream: string;
   recorder: GateRecorder;
   route: Route;
+  budget: HeldBudget;
+  /** Reads header blocks that are too long to be read in between. */
+  blocks: LargeBlocks;
   log: Logger;
   whyGone: () => string | undefined;
 }
 
-/** One client's connection and its own one to buildkitd: streams map one to one, and the end of one is the other's. */
+/** One client's connection and its own one to buildkitd: frames pass from one to the other. */
 export class Connection {
   readonly #context: ConnectionContext;
-  readonly #origin: Origin;
-  readonly #down: ServerHttp2Session;
-  readonly #up: ClientHttp2Session;
+  readonly #client: Duplex;
+  readonly #upstream: Duplex;
+  readonly #link: Link;
+  readonly #clientSide: ClientSide;
+  readonly #upstreamSide: UpstreamSide;
+  readonly #onClose: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #ended = false;
 
-  constructor(context: ConnectionContext, origin: Origin, socket: Duplex, onClose: () => void) {
+  constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
+    const { recorder, route, budget, blocks } = context;
     this.#context = context;
-    this.#origin = origin;
-    const { log } = context;
-    this.#up = connect('http://localhost', {
-      ...upstreamOptions,
-      createConnection: () => createConnection(context.upstream),
+    this.#client = client;
+    this.#onClose = onClose;
+    this.#upstream = createConnection(context.upstream);
+    const pace = (): void => this.#pace();
+    const link = new Link({
+      client: new Outlet(client, pace),
+      upstream: new Outlet(this.#upstream, pace),
+      budget,
+      whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
+      later: (steps) => this.#guard(steps, () => this.#loseUpstream()),
     });
-    this.#up.on('connect', () => this.#up.setLocalWindowSize(windows.connection));
-    this.#up.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
-    this.#down = performServerHandshake(socket, sessionOptions);
-    // HTTP/2 has no half-closed connections, whatever the socket allows.
-    socket.once('end', () => this.#down.destroy());
-    this.#down.setLocalWindowSize(windows.connection);
-    // grpc-go ends a connection in a way that Node calls an error; a real one shows as its calls' end.
-    this.#down.on('error', (error) => log.debug({ error: String(error) }, "a client's connection ended"));
-    this.#down.on('stream', (stream, _headers, _flags, raw: string[]) => this.#serve(stream, raw));
-    this.#up.on('close', () => {
-      if (!this.#down.destroyed) this.#down.close();
-    });
-    this.#down.on('close', () => {
-      this.#endUpstream();
-      onClose();
-    });
+    this.#link = link;
+    this.#clientSide = new ClientSide({ link, recorder, origin, route });
+    this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, blocks, onRoom: pace });
+    this.#limit(limits.preface, () =>
+      this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
+    );
+    link.client.write(ownSettings);
+    this.#readClient();
+    this.#readUpstream();
   }
 
   /** Ends the connection; its calls are called off. */
   close(): void {
-    this.#down.destroy();
+    this.#loseClient();
   }
 
-  /** The client is gone. What is still read to its end gets a limit, and the rest is reset by its streams. */
-  #endUpstream(): void {
-    if (this.#up.destroyed) return;
-    this.#up.close();
-    const timer = setTimeout(() => this.#up.destroy(), lingerMs);
-    this.#up.once('close', () => clearTimeout(timer));
+  #readClient(): void {
+    const dispatch = new Dispatch(this.#clientSide);
+    const frames = new FrameReader((frame) => dispatch.frame(frame));
+    const preface = new PrefaceReader(frames, () => clearTimeout(this.#timer));
+    this.#client.on('data', (chunk: Buffer) =>
+      this.#guard(
+        () => preface.push(chunk),
+        (error) => this.#failClient(error),
+      ),
+    );
+    // HTTP/2 has no half-closed connections, whatever the socket allows.
+    this.#client.on('end', () => this.#loseClient());
+    this.#client.on('error', (error) =>
+      this.#context.log.debug({ error: String(error) }, "a client's connection broke"),
+    );
+    this.#client.on('close', () => this.#loseClient());
   }
 
-  #serve(stream: ServerHttp2Stream, raw: string[]): void {
-    const { recorder, route, whyGone } = this.#context;
-    recorder.activity(1);
-    stream.once('close', () => recorder.activity(-1));
-    new StreamCall({ stream, raw, up: this.#up, origin: this.#origin, whyGone }).begin(route);
+  #readUpstream(): void {
+    const { log } = this.#context;
+    const dispatch = new Dispatch(this.#upstreamSide);
+    const frames = new FrameReader((frame) => dispatch.frame(frame));
+    this.#upstream.on('data', (chunk: Buffer) =>
+      this.#guard(
+        () => frames.push(chunk),
+        (error) => {
+          log.warn({ error: error.message }, 'buildkitd broke HTTP/2');
+          this.#loseUpstream();
+        },
+      ),
+    );
+    this.#upstream.on('end', () => this.#loseUpstream());
+    this.#upstream.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
+    this.#upstream.on('close', () => this.#loseUpstream());
+  }
+
+  /** Reads. What one connection's frames break is that connection's end and nobody else's. */
+  #guard(read: () => void, fail: (error: WireError) => void): void {
+    if (this.#ended) return;
+    try {
+      read();
+    } catch (error) {
+      if (!(error instanceof WireError)) this.#context.log.error({ error }, 'a connection failed');
+      fail(error instanceof WireError ? error : new WireError(errorCodes.internalError, 'the gate failed'));
+    }
+    this.#endWhenDone();
+    this.#pace();
+  }
+
+  /** Each side is read as fast as the other takes it. */
+  #pace(): void {
+    if (this.#ended) return;
+    const { client, upstream, up, down, clientGone } = this.#link;
+    const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
+    setFlowing(this.#upstream, taken && this.#upstreamSide.hasRoom);
+    if (clientGone) return;
+    setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
+  }
+
+  /** Ends what has nothing left to do, after the client or buildkitd has gone. */
+  #endWhenDone(): void {
+    const { clientGone, upstreamGone, calls, open, down } = this.#link;
+    if (clientGone) {
+      if (open.size === 0 || upstreamGone) this.#end();
+    } else if (upstreamGone && this.#clientSide.lastStream > 0 && calls.size === 0 && down.waitingBytes === 0)
+      this.#sayFarewell();
+  }
+
+  /** The client broke HTTP/2: it is told how. */
+  #failClient(error: WireError): void {
+    this.#context.log.info({ code: error.code, error: error.message }, 'a client broke HTTP/2');
+    this.#link.client.write(goAway(this.#clientSide.lastStream, error.code, Buffer.from(error.message)));
+    this.#letClientGo();
+  }
+
+  /** buildkitd has gone, and all calls were told: the next ones are made on a new connection. */
+  #sayFarewell(): void {
+    this.#clientSide.turnAway(errorCodes.noError);
+    this.#letClientGo();
+  }
+
+  /** Ends the client's connection when it has taken what was said to it. */
+  #letClientGo(): void {
+    const client = this.#client;
+    this.#link.client.end();
+    const timer = setTimeout(() => client.destroy(), limits.farewell);
+    client.once('close', () => clearTimeout(timer));
+    client.removeAllListeners('data').resume();
+    this.#loseClient();
+  }
+
+  /** The client is gone. Its calls are reset, but for those that are read to their end. */
+  #loseClient(): void {
+    const link = this.#link;
+    if (link.clientGone) return;
+    link.clientGone = true;
+    for (const call of [...link.calls.values()]) call.clientReset(errorCodes.cancel);
+    link.down.abandon();
+    this.#upstreamSide.acknowledgeAll();
+    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#limit(limits.linger, () => this.#end());
+    this.#endWhenDone();
+    this.#pace();
+  }
+
+  /** buildkitd is gone. Calls are told why, also one that is still to come. */
+  #loseUpstream(): void {
+    const link = this.#link;
+    if (link.upstreamGone) return;
+    link.upstreamGone = true;
+    link.takesCalls = false;
+    this.#upstream.destroy();
+    this.#upstreamSide.end();
+    for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
+    if (!link.clientGone) {
+      this.#clientSide.acknowledgeAll();
+      this.#limit(limits.lonely, () => this.#sayFarewell());
+    }
+    this.#endWhenDone();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#upstream.destroy();
+    this.#upstreamSide.end();
+    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#onClose();
+  }
+
+  #limit(ms: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
   }
 }
 
-interface StreamCallOptions {
-  stream: ServerHttp2Stream;
-  /** Name, value, name, value. */
-  raw: string[];
-  up: ClientHttp2Session;
-  origin: Origin;
-  whyGone: () => string | undefined;
-}
-
-/** A call on one of Node's HTTP/2 streams. */
-class StreamCall implements Call {
-  readonly path: string;
-  readonly origin: Origin;
-  readonly arrivedAt = performance.now();
-  headers: HeaderField[] = [];
-  isOver = false;
-  readonly #options: StreamCallOptions;
-  readonly #whenOver: (() => void)[] = [];
-  readonly #kept: Kept = { chunks: [], ended: false };
-  #tap: CallTap = {};
-  #relay: Relay | undefined;
-
-  constructor(options: StreamCallOptions) {
-    const { raw, origin } = options;
-    this.#options = options;
-    this.origin = origin;
-    for (let at = 0; at + 1 < raw.length; at += 2) this.headers.push([raw[at] ?? '', raw[at + 1] ?? '']);
-    this.path = this.headers.find(([name]) => name === ':path')?.[1] ?? '';
-  }
-
-  get isOpen(): boolean {
-    return this.#relay !== undefined;
-  }
-
-  begin(route: Route): void {
-    const { stream } = this.#options;
-    this.#tap = route(this);
-    stream.once('close', () => this.#over());
-    stream.on('error', () => undefined);
-    if (this.isOpen) return;
-    stream.on('data', this.#keep);
-    stream.on('end', this.#keepEnd);
-  }
-
-  open(): void {
-    if (this.isOpen || this.isOver) return;
-    const { stream, up, whyGone } = this.#options;
-    stream.off('data', this.#keep).off('end', this.#keepEnd);
-    const request: OutgoingHttpHeaders = toHeaders(this.headers.flat());
-    this.#relay = relay(stream, request, up, this.#kept, {
-      whyGone,
-      request: (chunk) => this.#tap.request?.(chunk),
-      response: (chunk) => this.#tap.response?.(chunk),
-      outlivesClient: () => this.#tap.outlivesClient?.() ?? false,
-      ended: (end) => {
-        this.#over();
-        this.#tap.ended?.(end);
-      },
-    });
-  }
-
-  answer(status: GrpcStatus, message?: Buffer): void {
-    if (this.isOver) return;
-    const { stream } = this.#options;
-    if (this.#relay) {
-      this.#relay.cancel(status.code === 1 ? undefined : status.message);
-      return;
-    }
-    if (message === undefined) refuse(stream, status);
-    else {
-      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
-      stream.on('wantTrailers', () => stream.sendTrailers(toHeaders(statusFields(status).flat())));
-      stream.end(frameMessage(message));
-    }
-    this.#over();
-    this.#tap.ended?.({ status, calledOff: false });
-  }
-
-  whenOver(then: () => void): void {
-    if (this.isOver) then();
-    else this.#whenOver.push(then);
-  }
-
-  readonly #keep = (chunk: Buffer): void => {
-    this.#kept.chunks.push(chunk);
-    this.#tap.request?.(chunk);
-  };
-  readonly #keepEnd = (): void => {
-    this.#kept.ended = true;
-  };
-
-  #over(): void {
-    if (this.isOver) return;
-    this.isOver = true;
-    if (!this.isOpen) this.#tap.ended?.({ status: undefined, calledOff: true });
-    for (const then of this.#whenOver.splice(0)) then();
-  }
+function setFlowing(socket: Duplex, flowing: boolean): void {
+  if (flowing === !socket.isPaused()) return;
+  if (flowing) socket.resume();
+  else socket.pause();
 }

@@ -1,4 +1,6 @@
 import { Command, Option } from 'commander';
+import { addBuilds, addCancel, addWatch } from './build-commands.ts';
+import { examples } from './examples.ts';
 import { progressModes } from './progress/progress.ts';
 import {
   argumentValue,
@@ -29,6 +31,9 @@ export function makeProgram(args: readonly string[], setExit: SetExit): Command 
     );
   const adders = {
     build: addBuild,
+    builds: addBuilds,
+    watch: addWatch,
+    cancel: addCancel,
     up: addUp,
     down: addDown,
     ls: addLs,
@@ -92,6 +97,7 @@ function addBuild(program: Command): void {
     )
     .option('-t, --tag <name>', 'name of the image, for --push and in archives; again for more', listValue)
     .option('--push', 'push to the registry of the tags, from the VM')
+    .option('--detach', "with a tar: return when it was taken, print the build's id, and let the build go on")
     .option('--durable', "return only when what the build leaves in the VM's cache outlives a power cut")
     .option('--metadata-file <path>', "write digests and the rest of the exporter's answer there as JSON");
   machineOptions(build)
@@ -318,8 +324,4 @@ function scopeOption(): Option {
   return new Option('-s, --scope <scope>', 'whose cache to build with, such as acme/app/main')
     .argParser(scopeValue)
     .env('BUILDVISOR_SCOPE');
-}
-
-function examples(...lines: string[]): string {
-  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
 }

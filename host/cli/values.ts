@@ -38,6 +38,12 @@ export function countValue(text: string): number {
   throw new InvalidArgumentError('A whole number from 1 to 1024 is expected.');
 }
 
+/** A whole number from 0 on. */
+export function numberValue(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('A whole number is expected.');
+}
+
 /** Adds to a list. */
 export function listValue(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];

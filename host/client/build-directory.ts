@@ -42,6 +42,8 @@ export interface DirectoryBuildOptions {
   /** Path of buildctl. */
   buildctl: string;
   signal?: AbortSignal | undefined;
+  /** Trace id for the build's calls, 32 hex digits, by which our API knows the build while it has not ended. */
+  trace?: string | undefined;
   /** File descriptor for an output without a destination (`type=oci` and so on); default: none. */
   stdout?: number | undefined;
 }
@@ -87,6 +89,8 @@ export async function* buildDirectory(
 ): AsyncGenerator<SolveStatus, void, undefined> {
   const child = spawn(options.buildctl, buildctlArgs(build, options.buildkitSocket), {
     stdio: ['ignore', options.stdout ?? 'ignore', 'pipe'],
+    // W3C Trace Context, which BuildKit's clients read from there (util/tracing/childprocess).
+    ...(options.trace && { env: { ...process.env, TRACEPARENT: `00-${options.trace}-${options.trace.slice(16)}-01` } }),
   });
   const closed = once(child, 'close');
   closed.catch(() => undefined);

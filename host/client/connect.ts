@@ -52,10 +52,10 @@ export function connectApi(socketPath: string): ApiClient {
     build: (spec, context, { signal } = {}) => openBuild(() => builds.build(metadata()), { spec, context, signal }),
     watch: (id, { after = 0, signal } = {}) => stream(() => builds.watch({ id, after }, metadata()), signal),
     get: (id, options) => answer((done, deadline) => builds.get({ id }, metadata(), { deadline }, done), options),
-    async list(options) {
+    async list({ states = [], limit = 0, ...options } = {}) {
       const { builds: found } = await answer(
         (done: Done<{ builds: Awaited<ReturnType<ApiClient['list']>> }>, deadline) =>
-          builds.list({}, metadata(), { deadline }, done),
+          builds.list({ states: [...states], limit }, metadata(), { deadline }, done),
         options,
       );
       return found;

@@ -19,6 +19,8 @@ export type MachineState = State__Output;
 export type BuildEvent = BuildEvent__Output;
 /** A build as the VM knows it. */
 export type BuildRecord = BuildRecord__Output;
+/** How a build is. */
+export type BuildStateName = Exclude<BuildRecord['state'], 'STATE_UNSPECIFIED'>;
 /** A record of the VM's build cache. */
 export type CacheRecord = CacheRecord__Output;
 /** The cache's records and their sums. */
@@ -89,7 +91,10 @@ export interface ApiClient {
   watchState(options?: { signal?: AbortSignal | undefined }): AsyncIterable<MachineState>;
   /** Begins an orderly stop; answers at once. */
   shutdown(reason: string, options?: CallOptions): Promise<void>;
-  /** Builds a context given as tar chunks. Ending the iteration early, or the signal, cancels the build. */
+  /**
+   * Builds a context given as tar chunks. Ending the iteration early, or the signal, cancels the build,
+   * unless it is detached and its context has come, or somebody watches it.
+   */
   build(
     spec: BuildSpec,
     context: AsyncIterable<Buffer> | Readable,
@@ -101,7 +106,8 @@ export interface ApiClient {
     options?: { after?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncIterable<BuildEvent>;
   get(id: string, options?: CallOptions): Promise<BuildRecord>;
-  list(options?: CallOptions): Promise<BuildRecord[]>;
+  /** All builds the VM remembers, the oldest first, without their results; `limit`: only the newest so many. */
+  list(options?: CallOptions & { states?: readonly BuildStateName[]; limit?: number }): Promise<BuildRecord[]>;
   /** Answers when the cancellation has taken effect; limit 40 s. */
   cancel(id: string, options?: CallOptions): Promise<BuildRecord>;
   /** What the cache holds, the largest record first. Limit 5 minutes: new layers are measured. */

@@ -1,6 +1,17 @@
+import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Admission } from '../../agent/gate/admission/disk.ts';
+import { BuildvisorError } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
-import { buildctl, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
+import {
+  buildctl,
+  buildx,
+  type Client,
+  fromBusybox,
+  makeContext,
+  startBuildkitd,
+  type TestBuildkitd,
+} from './buildkitd.ts';
 import { openGate, type TestGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd;
@@ -16,29 +27,101 @@ beforeEach(async () => {
 afterEach(async () => {
   await gate.stop();
   expect(gate.recorder.faults).toEqual([]);
+  expect(gate.gate.slots).toMatchObject({ running: 0, parked: 0, waiting: 0 });
 });
 
-/** A build of one step which takes so many seconds. */
-async function build(seconds: number): Promise<ReturnType<typeof buildctl>> {
-  const context = await makeContext(
-    buildkitd.dir,
-    `${fromBusybox}RUN echo ${Math.random()}; /bin/busybox sleep ${seconds}\n`,
-  );
-  return buildctl(gate.socket, [
-    ...['build', '--frontend', 'dockerfile.v0', '--local', `context=${context}`, '--local', `dockerfile=${context}`],
-    ...['--output', `type=tar,dest=${context}/out.tar`],
-  ]);
+/** A context whose one step takes so many seconds. */
+const contextOf = (seconds: number): Promise<string> =>
+  makeContext(buildkitd.dir, `${fromBusybox}RUN echo ${Math.random()}; /bin/busybox sleep ${seconds}\n`);
+
+/** A build by buildctl, which runs when this resolves. Its context and its output go through its session. */
+async function build(seconds: number, socket = gate.socket): Promise<{ ended: Client }> {
+  const context = await contextOf(seconds);
+  const from = ['--local', `context=${context}`, '--local', `dockerfile=${context}`];
+  const to = ['--output', `type=tar,dest=${context}/out.tar`];
+  return { ended: buildctl(socket, ['build', '--frontend', 'dockerfile.v0', '--progress=plain', ...from, ...to]) };
 }
 
 const until = (what: string, done: () => boolean): Promise<true> =>
   pollUntil({ limitMs: 20_000, everyMs: 10, what }, () => done() || undefined);
 
-test('a build whose session is held for long is built all the same', async () => {
-  const first = build(14);
+test('builds that wait for longer than any limit of their clients are built all the same', async () => {
+  const first = await build(17);
   await until('the first to run', () => gate.gate.slots.running === 1);
-  const second = build(0);
-  expect((await first).exitCode).toBe(0);
-  const result = await second;
-  expect(result.exitCode, String(result.stderr)).toBe(0);
-  expect(gate.recorder.queued).toHaveLength(1);
+  const second = await build(0);
+  const context = await contextOf(0);
+  const args = ['build', '--progress=plain', '--output', `type=tar,dest=${context}/out.tar`, context];
+  const third = buildx(gate.socket, `${buildkitd.dir}/buildx`, args);
+  await until('two to wait', () => gate.gate.slots.waiting === 2);
+  for (const ended of [first.ended, second.ended, third]) {
+    const result = await ended;
+    expect(result.exitCode, String(result.stderr)).toBe(0);
+  }
+  expect(gate.recorder.queued).toHaveLength(2);
+  expect([...gate.recorder.places.values()].every((places) => places.length > 0)).toBe(true);
 }, 60_000);
+
+test('a small build does not wait for a whole bake', async () => {
+  const first = await build(3);
+  await until('the first to run', () => gate.gate.slots.running === 1);
+  const context = await contextOf(0);
+  const names = Array.from({ length: 30 }, (_, at) => `t${at}`);
+  const target = Object.fromEntries(
+    names.map((name) => [name, { context, 'dockerfile-inline': `FROM scratch\nCOPY Dockerfile /${name}\n` }]),
+  );
+  const file = `${context}/bake.json`;
+  await writeFile(file, JSON.stringify({ group: { default: { targets: names } }, target }));
+  const bake = buildx(gate.socket, `${buildkitd.dir}/buildx`, ['bake', '--allow=fs.read=*', '--file', file]);
+  await until('the bake to wait', () => gate.gate.slots.waiting === names.length);
+  const small = await build(0);
+  await until('all to wait', () => gate.gate.slots.waiting === names.length + 1);
+  expect((await first.ended).exitCode).toBe(0);
+  expect((await small.ended).exitCode).toBe(0);
+  expect(gate.recorder.outcomes.size).toBeLessThan(10);
+  expect((await bake).exitCode).toBe(0);
+  await until('all to end', () => gate.recorder.outcomes.size === names.length + 2);
+}, 60_000);
+
+test('a build is called off while it waits, and its client is told', async () => {
+  const first = await build(2);
+  await until('the first to run', () => gate.gate.slots.running === 1);
+  const second = await build(0);
+  await until('the second to wait', () => gate.gate.slots.waiting === 1);
+  const [entry] = gate.gate.queue();
+  expect(entry).toMatchObject({ position: 1, reason: 'slots', build: undefined });
+  expect(await gate.gate.cancel(entry?.ref ?? '')).toBe(true);
+  const { exitCode, stderr } = await second.ended;
+  expect(exitCode).toBe(1);
+  expect(String(stderr)).toContain('the build was cancelled');
+  expect(gate.recorder.outcomes.get(entry?.ref ?? '')).toMatchObject({ code: 1, cancelled: true });
+  expect(gate.recorder.starts).toHaveLength(1);
+  expect((await first.ended).exitCode).toBe(0);
+});
+
+test('a client that is killed while its build waits leaves the queue', async () => {
+  const first = await build(2);
+  await until('the first to run', () => gate.gate.slots.running === 1);
+  const second = await build(0);
+  await until('the second to wait', () => gate.gate.slots.waiting === 1);
+  second.ended.kill('SIGKILL');
+  await until('it to leave', () => gate.gate.slots.waiting === 0);
+  expect([...gate.recorder.outcomes.values()]).toMatchObject([{ code: 1, cancelled: true }]);
+  await second.ended;
+  expect((await first.ended).exitCode).toBe(0);
+});
+
+test('a build for which there is no room says so', async () => {
+  const error = new BuildvisorError('VOLUME_FULL', 'the volume is full', { hint: 'Make room.' });
+  const admission: Admission = { isOpen: false, enter: () => Promise.reject(error) };
+  const full = await openGate(buildkitd.dir, buildkitd.socket, { maxBuilds: 2, admission });
+  try {
+    const { exitCode, stderr } = await (await build(0, full.socket)).ended;
+    expect(exitCode).toBe(1);
+    expect(String(stderr)).toContain('the volume is full. Make room.');
+    expect([...full.recorder.outcomes.values()]).toMatchObject([
+      { code: 8, cancelled: false, error: { code: 'VOLUME_FULL' } },
+    ]);
+  } finally {
+    await full.stop();
+  }
+});

@@ -3,6 +3,7 @@ import type { Slots } from '../admission/slots.ts';
 import { Ticket } from '../admission/slots.ts';
 import type { Call, CallEnd } from '../call.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome } from '../recorder.ts';
+import { control } from '../routes/paths.ts';
 import { type GrpcStatus, grpcCodes, unavailable } from '../status.ts';
 import type { Traces } from '../traces.ts';
 import { Early, type Held } from './early.ts';
@@ -32,7 +33,8 @@ export interface SolvesOptions {
 export class Solves {
   readonly #options: SolvesOptions;
   readonly #solves = new Map<string, Solve>();
-  readonly #ended = new Set<string>();
+  /** With what those ended that were never let go. */
+  readonly #ended = new Map<string, GrpcStatus | undefined>();
   readonly #early = new Early();
 
   constructor(options: SolvesOptions) {
@@ -54,6 +56,7 @@ export class Solves {
     const { slots, sessions } = this.#options;
     const solve = new Solve(request, call);
     this.#solves.set(solve.ref, solve);
+    this.#ended.delete(solve.ref);
     for (const held of this.#early.take(solve.ref)) solve.hold(held);
     sessions.wait(request.sessions);
     if (refusal) {
@@ -74,8 +77,12 @@ export class Solves {
   whenOpen(ref: string, held: Held): void {
     const solve = this.#solves.get(ref);
     if (solve?.state === 'queued') solve.hold(held);
-    else if (solve || this.#ended.has(ref)) held.open();
-    else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
+    else if (solve) held.open();
+    else if (this.#ended.has(ref)) {
+      const status = this.#ended.get(ref);
+      if (status) end(held.call, status);
+      else held.open();
+    } else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
   }
 
   /** A Solve call has ended. */
@@ -141,8 +148,8 @@ export class Solves {
     solve.state = 'over';
     this.#options.sessions.end(solve.request.sessions, 'waiting');
     solve.call.answer(status);
-    // A client whose Solve has failed waits for its Status to end, and tells the Solve's error then.
-    for (const { call } of solve.takeHeld()) call.answer(call.path.endsWith('/Status') ? ended : status);
+    for (const { call } of solve.takeHeld()) end(call, status);
+    this.#remember(solve.ref, status);
     this.#options.recorder.solveEnded(solve.ref, outcome);
     solve.done.resolve();
   }
@@ -151,19 +158,24 @@ export class Solves {
     solve.turns?.stop();
     if (this.#solves.get(solve.ref) === solve) {
       this.#solves.delete(solve.ref);
-      this.#remember(solve.ref);
+      if (!this.#ended.has(solve.ref)) this.#remember(solve.ref);
     }
     if (solve.ticket) this.#options.slots.leave(solve.ticket);
   }
 
-  #remember(ref: string): void {
-    this.#ended.add(ref);
+  #remember(ref: string, status?: GrpcStatus): void {
+    this.#ended.set(ref, status);
     if (this.#ended.size <= mostEnded) return;
-    for (const oldest of this.#ended) {
+    for (const oldest of this.#ended.keys()) {
       this.#ended.delete(oldest);
       break;
     }
   }
+}
+
+/** Ends another call of a build that was not let go. A client whose Solve has failed tells why once its Status has ended. */
+function end(call: Call, status: GrpcStatus): void {
+  call.answer(call.path === `${control}Status` ? ended : status);
 }
 
 const ended: GrpcStatus = { code: grpcCodes.ok, message: '', details: undefined };

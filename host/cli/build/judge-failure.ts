@@ -49,7 +49,7 @@ async function askForRecord(machine: Machine, ref: string, signal: AbortSignal):
       async (inner) => {
         try {
           const record = await client.get(ref, { signal: inner });
-          return record.state === 'RUNNING' ? undefined : record;
+          return record.state === 'RUNNING' || record.state === 'QUEUED' ? undefined : record;
         } catch (error) {
           const starting = isBuildvisorError(error, 'VM_NOT_RUNNING', 'NOT_READY');
           if (starting && isUp(machine.scope)) return undefined;

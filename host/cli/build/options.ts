@@ -21,6 +21,7 @@ export interface BuildFlags extends MachineFlags {
   ssh?: string[];
   metadataFile?: string;
   durable?: boolean;
+  detach?: boolean;
   progress: ProgressMode;
   quiet?: boolean;
 }

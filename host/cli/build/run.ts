@@ -2,6 +2,7 @@ import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../../
 import type { Scope } from '../../../common/scope.ts';
 import { pollUntil } from '../../../common/wait.ts';
 import { ensureUp, find, isUp, list, type Machine } from '../../machine/machines.ts';
+import { usageError } from '../exit.ts';
 import { differsNote, requireScope, upOptions } from '../machine-options.ts';
 import { openProgress, resolveMode } from '../progress/progress.ts';
 import { Display } from './display.ts';
@@ -29,6 +30,8 @@ export interface RouteJob {
 export interface RouteResult {
   /** Digest of the image's manifest or index; empty without an image. */
   digest: string;
+  /** Id of a build that goes on. */
+  detached?: string;
 }
 
 /**
@@ -54,6 +57,11 @@ export async function runBuild(context: string, given: BuildFlags): Promise<void
     const result = await route({ machine, context, flags, files, display, signal: interrupt.signal });
     const written = await files.keep();
     display.end('done');
+    if (result.detached !== undefined) {
+      process.stdout.write(`${result.detached}\n`);
+      process.stderr.write(`note: the build goes on; \`buildvisor watch ${scope} ${result.detached}\` shows it\n`);
+      return;
+    }
     const note = differsNote(scope, machine.differs);
     if (mode !== 'rawjson' && note) process.stderr.write(`${note}\n`);
     for (const line of summaryLines({ scope, specs, written, digest: result.digest, tags: flags.tag ?? [], mode }))
@@ -80,6 +88,11 @@ async function openRoute(
     checkTarBuild(flags, specs);
     return buildTar;
   }
+  if (flags.detach)
+    throw usageError(
+      '--detach needs a tar on stdin as context: this program sends the files of a directory while they are built',
+      'tar -C DIR -c . | buildvisor build - --detach',
+    );
   const { buildSession, checkDirectory } = await import('./session-route.ts');
   checkDirectory(context, flags.file);
   return buildSession;

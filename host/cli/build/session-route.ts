@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +28,9 @@ export function checkDirectory(context: string, file: string | undefined): void 
   });
 }
 
+/** A build of which nothing has come for so long, in milliseconds, may wait in the queue. */
+const silentMs = 1000;
+
 /** Builds a directory through buildctl, which sends what changed of its files. */
 export async function buildSession({
   machine,
@@ -40,6 +44,15 @@ export async function buildSession({
   const folder = mkdtempSync(join(tmpdir(), 'buildvisor-'));
   const metadataFile = flags.metadataFile ?? join(folder, 'metadata.json');
   const refFile = join(folder, 'ref');
+  // Somebody's own trace may have several builds.
+  const trace = process.env.TRACEPARENT ? undefined : randomBytes(16).toString('hex');
+  const begun = new AbortController();
+  const showQueue = async (): Promise<void> => {
+    if (trace === undefined) return;
+    const { watchQueue } = await import('./queue-watch.ts');
+    await watchQueue(machine, trace, { display, signal: begun.signal });
+  };
+  const silent = setTimeout(() => void showQueue(), silentMs);
   try {
     const statuses = buildDirectory(
       {
@@ -63,10 +76,15 @@ export async function buildSession({
         buildkitSocket: machine.buildkitSocket,
         buildctl: join(artefact(readArtefacts(), 'tools'), 'buildctl'),
         signal,
+        trace,
         stdout: outputs.some(({ dest }) => dest === '-') ? 1 : undefined,
       },
     );
-    for await (const status of statuses) display.update(status);
+    for await (const status of statuses) {
+      if (!begun.signal.aborted) begun.abort();
+      clearTimeout(silent);
+      display.update(status);
+    }
     if (flags.durable) {
       const { awaitDurable } = await import('./durable.ts');
       await awaitDurable(machine, readFileSync(refFile, 'utf8').trim(), signal);
@@ -77,6 +95,8 @@ export async function buildSession({
     const { judgeFailure } = await import('./judge-failure.ts');
     throw await judgeFailure(splitFailure(error), { machine, refFile, signal });
   } finally {
+    clearTimeout(silent);
+    begun.abort();
     rmSync(folder, { recursive: true, force: true });
   }
 }

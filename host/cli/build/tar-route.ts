@@ -2,18 +2,18 @@ import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { BuildvisorError } from '../../../common/errors.ts';
-import { fromWireError } from '../../../common/grpc-errors.ts';
-import type { Vertex } from '../../../common/status.ts';
-import { decodeStatus } from '../../../common/status-decode.ts';
+import { BuildvisorError, isBuildvisorError } from '../../../common/errors.ts';
+import type { Scope } from '../../../common/scope.ts';
 import { connectApi } from '../../client/connect.ts';
-import type { BuildEvent, BuildSpec } from '../../client/types.ts';
+import { followBuild } from '../../client/follow.ts';
+import type { ApiClient, BuildEvent, BuildSpec } from '../../client/types.ts';
+import { isUp } from '../../machine/machines.ts';
 import { usageError } from '../exit.ts';
 import { requireDurable } from './durable.ts';
+import { digestOf, EventView } from './event-view.ts';
 import type { BuildFlags } from './options.ts';
 import type { OutputSpec } from './outputs.ts';
 import type { RouteJob, RouteResult } from './run.ts';
-import { formatSource } from './source-excerpt.ts';
 
 const outputTypes = { oci: 'OCI', docker: 'DOCKER', tar: 'TAR', image: 'PUSH', local: undefined } as const;
 
@@ -29,6 +29,7 @@ export function checkTarBuild(flags: BuildFlags, specs: readonly OutputSpec[]): 
       'They never rest in the VM, and a tar is built there.',
     );
   if (flags.metadataFile) throw usageError('--metadata-file needs a directory as context');
+  if (flags.detach && flags.durable) throw usageError('--durable waits for the end of the build, --detach does not');
   if (specs.length > 1) throw usageError('A tar on stdin takes one --output');
   const [spec] = specs;
   if (!spec) return;
@@ -36,6 +37,8 @@ export function checkTarBuild(flags: BuildFlags, specs: readonly OutputSpec[]): 
     throw usageError('A tar on stdin cannot be built into a directory', 'type=tar,dest=FILE writes the files as tar.');
   if (spec.type === 'image' && spec.attributes.push !== 'true')
     throw usageError('A tar on stdin takes type=image with push=true only');
+  if (flags.detach && spec.type !== 'image')
+    throw usageError('--detach leaves nobody to write the output to', 'Push the result, or leave it in the cache.');
   const others = Object.keys(spec.attributes).filter((name) => name !== 'name' && name !== 'push');
   if (others.length > 0) throw usageError(`A tar on stdin does not take ${others.join(', ')} in --output`);
 }
@@ -44,19 +47,21 @@ export function checkTarBuild(flags: BuildFlags, specs: readonly OutputSpec[]): 
 export async function buildTar({ machine, flags, files, display, signal }: RouteJob): Promise<RouteResult> {
   const [output] = files.destinations;
   const client = connectApi(machine.apiSocket);
+  const spec = specOf(machine.scope, flags, output?.spec);
+  const view = new EventView(display);
   let sink: Sink | undefined;
   let digest: string | undefined;
   try {
-    for await (const event of client.build(specOf(machine.scope, flags, output?.spec), process.stdin, { signal })) {
-      if (event.event === 'status' && event.status) display.update(decodeStatus(event.status));
-      if (event.event === 'truncated') display.update({ vertexes: [truncatedStep()] }, 'local');
+    for await (const event of resumed(client, spec, machine.scope, signal)) {
+      view.show(event);
+      if (event.received && flags.detach) return { digest: '', detached: spec.id ?? '' };
       if (event.event === 'output' && event.output) {
         sink ??= openSink(output?.dest);
         await sink.write(event.output);
       }
-      if (event.event === 'result') {
+      if (event.result) {
         await sink?.end();
-        digest = digestOf(event);
+        digest = digestOf(event.result);
         if (!flags.durable) return { digest };
       }
       if (event.durable && digest !== undefined) {
@@ -72,7 +77,30 @@ export async function buildTar({ machine, flags, files, display, signal }: Route
   }
 }
 
-function specOf(scope: string, flags: BuildFlags, output: OutputSpec | undefined): BuildSpec {
+/** The build's events; a stream that is lost once the context has come is taken up again, unless the output was to come on it. */
+async function* resumed(
+  client: ApiClient,
+  spec: BuildSpec,
+  scope: Scope,
+  signal: AbortSignal,
+): AsyncGenerator<BuildEvent> {
+  const type = spec.output?.type ?? 'NONE';
+  let canResume = false;
+  let after = 0;
+  try {
+    for await (const event of client.build(spec, process.stdin, { signal })) {
+      if (event.received) canResume = type === 'NONE' || type === 'PUSH';
+      after = event.seq;
+      yield event;
+    }
+    return;
+  } catch (error) {
+    if (!canResume || signal.aborted || !isBuildvisorError(error, 'VM_NOT_RUNNING')) throw error;
+  }
+  yield* followBuild(client, spec.id ?? '', { after, signal, mayComeBack: () => isUp(scope) });
+}
+
+function specOf(scope: Scope, flags: BuildFlags, output: OutputSpec | undefined): BuildSpec {
   const names = output?.attributes.name?.split(',') ?? flags.tag ?? [];
   return {
     id: crypto.randomUUID(),
@@ -87,24 +115,9 @@ function specOf(scope: string, flags: BuildFlags, output: OutputSpec | undefined
     ...(flags.generation === undefined ? {} : { generation: flags.generation }),
     pull: flags.pull ?? false,
     ...(flags.network === undefined ? {} : { network: flags.network }),
+    ...(flags.detach && { detach: true }),
     output: { type: (output && outputTypes[output.type]) ?? 'NONE' },
   };
-}
-
-function digestOf({ result }: BuildEvent): string {
-  const failed = result?.error;
-  if (!failed) return result?.digest ?? '';
-  const { error, source, step } = failed;
-  const excerpt = source ? { excerpt: formatSource(source) } : {};
-  if (error) throw fromWireError({ ...error, facts: { ...error.facts, ...excerpt } });
-  throw new BuildvisorError('BUILD_FAILED', step ? `${step} failed` : 'The build failed', { facts: excerpt });
-}
-
-/** Says in the progress, whatever its mode, that more of it is not coming. */
-function truncatedStep(): Vertex {
-  const now = new Date().toISOString();
-  const name = "[machine] the build's journal is full: later progress is left out";
-  return { digest: 'buildvisor:truncated', name, started: now, completed: now };
 }
 
 interface Sink {

@@ -32,6 +32,7 @@ test('fills in every default', () => {
     network: { mode: 'dhcp', dns: [] },
     volumes: { cache: { mode: 'persistent', check: 'doubtful', asideKeepMs: 72 * 3_600_000 } },
     buildkit: { entitlements: [], hangLimitMs: 60_000, stepLog: { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 } },
+    journal: { ageMs: 7 * 86_400_000, totalBytes: 4 * 1024 ** 3, journalBytes: 1024 ** 3, builds: 10_000 },
     gc: { preset: 'cache-mounts-last', rules: [], watermarks },
     limits: { contextBytes: 10e9 },
     registries: {},
@@ -62,6 +63,11 @@ hang-limit = "30s"
 [buildkit.step-log]
 max = "1MiB"
 max-per-second = "200KiB"
+[journal]
+max-age = "1d"
+max-size = "1GiB"
+max-build-size = "10MiB"
+max-builds = 7
 [gc]
 preset = "buildkit"
 max = "80%"
@@ -93,6 +99,7 @@ maxEntries = 5
       hangLimitMs: 30_000,
       stepLog: { maxBytes: 1024 ** 2, maxBytesPerSecond: 200 * 1024 },
     },
+    journal: { ageMs: 86_400_000, totalBytes: 1024 ** 3, journalBytes: 10 * 1024 ** 2, builds: 7 },
     gc: {
       preset: 'buildkit',
       max: { percent: 80 },
@@ -202,8 +209,9 @@ test.each([
   // buildkit
   ['[buildkit]\nmax-parallelism = 0', 'expected a whole number from 1 to 1024'],
   ['[buildkit]\nmax-parallelism = 1.5', 'expected a whole number from 1 to 1024'],
-  ['[buildkit.step-log]\nmax = "3GiB"', 'at most 2147483647 bytes'],
-  ['[buildkit.step-log]\nmax = "unlimited"\nmax-per-second = "1MB"', 'max-per-second: has no effect in BuildKit while'],
+  ['[buildkit.step-log]\nmax = "1KiB"', 'at least 4096 bytes'],
+  ['[journal]\nmax-age = "1s"', 'a duration of at least 60 s'],
+  ['[journal]\nmax-builds = 0', 'expected a whole number from 1 to 100000'],
   // gc
   ['[gc]\npreset = "Off"', 'gc.preset: "Off" is not known; did you mean "off"?'],
   ['[gc]\npreset = "off"\nmax = "5GB"', 'gc.max: has no effect with preset = "off"'],
@@ -272,7 +280,18 @@ test('gives a typed error or a config, never anything else', () => {
 });
 
 test('refuses any key it does not know, anywhere', () => {
-  const paths = ['', 'machine', 'network', 'volumes', 'volumes.cache', 'buildkit', 'buildkit.step-log', 'gc', 'limits'];
+  const paths = [
+    '',
+    'machine',
+    'network',
+    'volumes',
+    'volumes.cache',
+    'buildkit',
+    'buildkit.step-log',
+    'journal',
+    'gc',
+    'limits',
+  ];
   const key = fc.stringMatching(/^[a-z]{12,14}$/);
   fc.assert(
     fc.property(fc.constantFrom(...paths), key, (path, name) => {

@@ -57,6 +57,10 @@ describe('bad usage', () => {
     ['logs a -n x', 'A whole number'],
     ['info', 'missing required argument'],
     ['shell', 'missing required argument'],
+    ['watch a', "missing required argument 'build'"],
+    ['watch a b --after -1', 'A whole number is expected'],
+    ['cancel a', "missing required argument 'build'"],
+    ['builds a b', 'too many arguments'],
     ['version x', 'too many arguments'],
   ])('%s', async (line, message) => {
     const { code, out, err } = await run(line);
@@ -77,6 +81,9 @@ describe('bad usage', () => {
     ['build . -s a/b --push', 'where to push'],
     ['build - -s a/b --secret id=a', 'need a directory as context'],
     ['build - -s a/b -o out', 'cannot be built into a directory'],
+    ['build . -s a/b --detach', '--detach needs a tar on stdin'],
+    ['build - -s a/b --detach --durable', '--detach does not'],
+    ['build - -s a/b --detach -o type=oci,dest=x', 'nobody to write the output to'],
     ['build - -s a/b --config nosuch.toml', 'Cannot read the config nosuch.toml (ENOENT)'],
     ['down', 'No scope is given'],
     ['up a/b --memory 1MiB', 'A VM cannot run in 1.05 MB of memory'],
@@ -99,7 +106,7 @@ describe('bad usage', () => {
 });
 
 describe('help', () => {
-  test.each(['', 'build ', 'up ', 'down ', 'ls ', 'info ', 'logs ', 'shell '])(
+  test.each(['', 'build ', 'builds ', 'watch ', 'cancel ', 'up ', 'down ', 'ls ', 'info ', 'logs ', 'shell '])(
     '%s--help has examples',
     async (command) => {
       const { code, out } = await run(`${command}--help`);
@@ -130,9 +137,12 @@ describe('without a VM', () => {
     expect(await run('down --all')).toMatchObject({ code: 0, err: 'no VM is up' });
   });
 
-  test.each(['info a/b', 'shell a/b', 'shell a/b -- true', 'logs a/b'])('%s: says how to get a VM', async (line) => {
-    const { code, err } = await run(line);
-    expect(err).toMatch(/^error: .*\nhint: `buildvisor up a\/b` boots it\.$/);
-    expect(code).toBe(2);
-  });
+  test.each(['info a/b', 'builds a/b', 'watch a/b x', 'cancel a/b x', 'shell a/b', 'shell a/b -- true', 'logs a/b'])(
+    '%s: says how to get a VM',
+    async (line) => {
+      const { code, err } = await run(line);
+      expect(err).toMatch(/^error: .*\nhint: `buildvisor up a\/b` boots it\.$/);
+      expect(code).toBe(2);
+    },
+  );
 });

@@ -1,0 +1,58 @@
+import { frameHeaderBytes } from '../wire/frames.ts';
+import type { HeldBudget } from './held-budget.ts';
+
+/** The longest that a timer can be set for, in milliseconds. */
+const maxTimer = 2 ** 31 - 1;
+
+/** What is kept of a call while it is held back. */
+export class Held {
+  readonly #budget: HeldBudget;
+  #frames: Buffer[] = [];
+  #cost = 0;
+  #flow = 0;
+  #counted = false;
+  #deadline: NodeJS.Timeout | undefined;
+
+  constructor(budget: HeldBudget) {
+    this.#budget = budget;
+  }
+
+  /** Bytes of its DATA, as the stream's window counts them. */
+  get flow(): number {
+    return this.#flow;
+  }
+
+  /** The call is to wait. @returns whether there is room for one more */
+  enter(): boolean {
+    this.#counted = this.#budget.enter();
+    return this.#counted;
+  }
+
+  /** Calls `then` when the call has waited so long, in milliseconds. */
+  limit(ms: number, then: () => void): void {
+    this.#deadline = setTimeout(then, Math.min(ms, maxTimer));
+  }
+
+  /** Keeps a copy of a DATA frame: a view would keep all that came with it. @returns whether there is room */
+  keep(frame: Buffer): boolean {
+    const cost = this.#budget.keep(frame);
+    if (cost === undefined) return false;
+    this.#cost += cost;
+    this.#flow += frame.length - frameHeaderBytes;
+    const copy = Buffer.allocUnsafeSlow(frame.length);
+    frame.copy(copy);
+    this.#frames.push(copy);
+    return true;
+  }
+
+  /** The call waits no longer. @returns the frames that were kept, which are the caller's */
+  leave(): Buffer[] {
+    clearTimeout(this.#deadline);
+    const frames = this.#frames;
+    this.#frames = [];
+    this.#budget.leave(this.#counted ? 1 : 0, this.#cost);
+    this.#counted = false;
+    this.#cost = 0;
+    return frames;
+  }
+}

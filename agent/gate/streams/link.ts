@@ -1,0 +1,75 @@
+import { firstWindow } from '../wire/frames.ts';
+import type { Outlet } from '../wire/outlet.ts';
+import type { CallStream } from './call-stream.ts';
+import { HeaderWriter } from './header-writer.ts';
+import type { HeldBudget } from './held-budget.ts';
+import { Lane } from './lane.ts';
+
+/** What makes a {@link Link}. */
+export interface LinkEnds {
+  client: Outlet;
+  upstream: Outlet;
+  budget: HeldBudget;
+  whyGone: () => string;
+  /** Runs steps that had to wait for something, and sees to what they throw and to what follows of them. */
+  later: (steps: () => void) => void;
+}
+
+/** What a client's connection and its one to buildkitd share: where both write, and the calls under both their numbers. */
+export class Link {
+  readonly client: Outlet;
+  readonly upstream: Outlet;
+  readonly budget: HeldBudget;
+  /** DATA to buildkitd. */
+  readonly up: Lane;
+  /** DATA to the client. */
+  readonly down: Lane;
+  readonly toClient = new HeaderWriter();
+  readonly toUpstream = new HeaderWriter();
+  /** Calls by their stream at the client. */
+  readonly calls = new Map<number, CallStream>();
+  /** Calls that are open, by their stream at buildkitd. */
+  readonly open = new Map<number, CallStream>();
+  /** What a new stream may send to the client: its SETTINGS_INITIAL_WINDOW_SIZE. */
+  clientWindow = firstWindow;
+  /** The largest SETTINGS_INITIAL_WINDOW_SIZE that the client may have seen of buildkitd. */
+  upstreamWindow = firstWindow;
+  /** Longest header list that the client takes, bytes. */
+  clientMaxHeaders = Number.POSITIVE_INFINITY;
+  /** buildkitd's SETTINGS that the client has not acknowledged. */
+  unacknowledged = 0;
+  /** Whether the client's connection is over. */
+  clientGone = false;
+  /** Whether buildkitd takes calls on this connection. */
+  takesCalls = true;
+  /** Whether the connection to buildkitd is over. */
+  upstreamGone = false;
+  /** Why buildkitd does not answer, for its clients. */
+  readonly whyGone: () => string;
+  /** Runs steps that had to wait for something. */
+  readonly later: (steps: () => void) => void;
+  #nextUpstream = 1;
+
+  constructor({ client, upstream, budget, whyGone, later }: LinkEnds) {
+    this.whyGone = whyGone;
+    this.later = later;
+    this.client = client;
+    this.upstream = upstream;
+    this.budget = budget;
+    this.up = new Lane({ receiver: upstream, sender: client });
+    this.down = new Lane({ receiver: client, sender: upstream });
+  }
+
+  /** Numbers a call at buildkitd, in the order in which they go there (RFC 9113, 5.1.1). */
+  number(call: CallStream): number {
+    const stream = this.#nextUpstream;
+    this.#nextUpstream += 2;
+    this.open.set(stream, call);
+    return stream;
+  }
+
+  /** Whether buildkitd may name this stream at all. */
+  wasNumbered(stream: number): boolean {
+    return stream % 2 === 1 && stream < this.#nextUpstream;
+  }
+}
