@@ -4,7 +4,7 @@ import { openListeners } from './api/listen.ts';
 import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
-import { buildsMemoryKills, buildsMemoryLimit, isBuildsMemoryLimited } from './buildkit/memory.ts';
+import { buildsMemoryLimit } from './buildkit/memory.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Cache } from './cache/cache.ts';
@@ -89,7 +89,6 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         idle,
         causes: {
           whyGone: async (limitMs, sinceMs) => parts.buildkitd?.whyGone(limitMs, sinceMs),
-          memoryKills: () => (isBuildsMemoryLimited(platform) ? buildsMemoryKills() : 0),
           memoryLimitBytes: buildsMemoryLimit(),
         },
         log,

@@ -15,6 +15,13 @@ const dir = mkdtempSync(join(tmpdir(), 'bv-soak-'));
 process.env.XDG_STATE_HOME = join(dir, 'state');
 process.env.XDG_RUNTIME_DIR = join(dir, 'run');
 const scope = parseScope('soak/kill');
+const clear = async (): Promise<void> => {
+  await down(scope);
+  rmSync(dir, { recursive: true, force: true });
+};
+// One that is cut off leaves no machine behind.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => void clear().finally(() => process.exit(1)));
 try {
   const configText = '# buildvisor config 1\n[machine]\nidle-timeout = "never"\n';
   const volumes = { cacheBytes: 4 * 1024 ** 3, scratchBytes: 2 * 1024 ** 3 };
@@ -28,6 +35,5 @@ try {
   console.log(JSON.stringify({ soak: 'kill', seed, wrong, ...result }));
   process.exitCode = wrong === 0 ? 0 : 1;
 } finally {
-  await down(scope);
-  rmSync(dir, { recursive: true, force: true });
+  await clear();
 }

@@ -2,7 +2,7 @@ import { existsSync, watch, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { hasErrno } from '../../common/errors.ts';
 import type { Logger } from '../log.ts';
-import { buildkitCgroup, enableControllers, makeCgroup, readMemoryEvent, writeCgroup } from '../sys/cgroup.ts';
+import { buildkitCgroup, enableControllers, makeCgroup, writeCgroup } from '../sys/cgroup.ts';
 import type { Platform } from '../sys/platform.ts';
 
 const MiB = 1024 ** 2;
@@ -30,11 +30,6 @@ let watching = false;
 /** Whether what builds use is bounded here. */
 export function isBuildsMemoryLimited(platform: Platform): boolean {
   return platform.kind === 'guest' && existsSync(`${buildkitCgroup}/memory.max`);
-}
-
-/** How many processes of builds the kernel has killed for want of memory since the machine was switched on. */
-export function buildsMemoryKills(): number {
-  return readMemoryEvent(buildkitCgroup, 'oom_kill');
 }
 
 /**

@@ -8,8 +8,6 @@ import { isInterruption, readDetails } from './failure.ts';
 export interface Causes {
   /** Why buildkitd does not answer, or did not since then (Date.now()), waited for at most so many milliseconds. */
   whyGone(limitMs: number, sinceMs: number): Promise<BuildvisorError | undefined>;
-  /** Processes of builds killed for want of memory so far; stays 0 where that cannot be told. */
-  memoryKills(): number;
   /** What builds may use together, bytes. */
   memoryLimitBytes: number;
 }
@@ -18,16 +16,22 @@ export interface Causes {
 const goneLimitMs = 2_000;
 /** Exit code of a process that SIGKILL ended, as a shell and runc count: 128 + 9. */
 const killed = 137;
+/**
+ * gRPC's RESOURCE_EXHAUSTED. For a step that failed buildkitd says so where the kernel has killed a process in that step's own cgroup
+ * for want of memory, its neighbours' do not count (executor/runcexecutor/executor_linux.go, detectOOM: ENOMEM; util/grpcerrors, Code).
+ * Without cgroup v2 it never does.
+ */
+const exhausted = 8;
 
 /**
  * Why a solve failed, where the machine knows better than BuildKit: buildkitd went away, or the kernel killed a step for memory.
- * @param build the kernel's count of memory kills when the solve began, and when the build did
+ * @param startedAtMs when the build began
  * @returns undefined when there is nothing to add
  */
 export async function findCause(
   outcome: SolveOutcome,
   causes: Causes | undefined,
-  { killsBefore, startedAtMs }: { killsBefore: number; startedAtMs: number },
+  startedAtMs: number,
 ): Promise<BuildvisorError | undefined> {
   if (causes === undefined || outcome.code === 0 || outcome.cancelled) return undefined;
   if (isInterruption(outcome)) {
@@ -35,8 +39,9 @@ export async function findCause(
     return why && interruptedBy(why);
   }
   const { exitCode } = readDetails(outcome.details);
-  if (exitCode !== killed) return undefined;
-  return causes.memoryKills() > killsBefore ? outOfMemory(causes.memoryLimitBytes) : stepKilled(outcome.message);
+  if (exitCode === undefined) return undefined;
+  if (outcome.code === exhausted) return outOfMemory(causes.memoryLimitBytes);
+  return exitCode === killed ? stepKilled(outcome.message) : undefined;
 }
 
 /** The error of a build that failed before buildkitd took it: that buildkitd was not there, or `error`. */

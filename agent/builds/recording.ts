@@ -24,8 +24,6 @@ interface Solve {
   build: Build;
   /** Whether buildkitd works on it. */
   started: boolean;
-  /** The kernel's count of memory kills when it began. */
-  killsBefore: number;
 }
 
 /** Writes what the gate tells of solves into the builds: those of our API, and new ones for all others. */
@@ -57,7 +55,6 @@ export class Recording implements GateRecorder {
     const solve = this.#solveOf(start);
     if (solve === undefined || solve.started) return;
     solve.started = true;
-    solve.killsBefore = this.#options.causes?.memoryKills() ?? 0;
     this.#running++;
     solve.build.solveStarted(start.ref);
     this.#options.onChange();
@@ -97,21 +94,19 @@ export class Recording implements GateRecorder {
     build.ref = ref;
     store.name(build, { ref, trace });
     if (own === undefined) log.info({ build: ref, route: 'session' }, 'build started');
-    const solve = { build, started: false, killsBefore: 0 };
+    const solve = { build, started: false };
     this.#solves.set(ref, solve);
     return solve;
   }
 
-  async #end({ build, killsBefore }: Solve, outcome: SolveOutcome): Promise<void> {
+  async #end({ build }: Solve, outcome: SolveOutcome): Promise<void> {
     const { causes, log, onEnded } = this.#options;
     let cause: BuildvisorError | undefined;
     if (outcome.code !== 0 && outcome.error === undefined)
-      cause = await findCause(outcome, causes, { killsBefore, startedAtMs: build.startedAtMs }).catch(
-        (err: unknown) => {
-          log.warn({ build: build.id, err }, 'the cause of a failure was not found');
-          return undefined;
-        },
-      );
+      cause = await findCause(outcome, causes, build.startedAtMs).catch((err: unknown) => {
+        log.warn({ build: build.id, err }, 'the cause of a failure was not found');
+        return undefined;
+      });
     build.solveEnded(outcome, cause ?? outcome.error);
     if (build.route !== 'session') return;
     build.end();

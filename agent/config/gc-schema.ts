@@ -76,7 +76,7 @@ export const gcTable = table(
   {
     preset: withDefault(
       choice(
-        '`cache-mounts-last`: contexts first, then layers, least used first; cache mounts only when nothing else is left to take. `buildkit`: BuildKit’s own policy, which takes cache mounts first. `off`: nothing is removed (but by rules).',
+        '`cache-mounts-last`: contexts first, then layers, least used first; cache mounts only when nothing else is left to take, where the cache itself fills the volume by more than half of what `max` leaves, or above the hard watermark where taking them helps. `buildkit`: BuildKit’s own policy, which takes cache mounts first. `off`: nothing is removed (but by rules).',
         ['cache-mounts-last', 'buildkit', 'off'],
       ),
       'cache-mounts-last',
@@ -87,7 +87,12 @@ export const gcTable = table(
         'The preset removes while the cache uses more than this. Default "80%" of the volume; with `buildkit` at most 100 GB.',
       ),
     ),
-    'min-free': optional(share('The preset removes while less than this is free on the volume. Default "20%".', true)),
+    'min-free': optional(
+      share(
+        'The preset removes while less than this is free on the volume; `cache-mounts-last` no cache mounts. Default "20%".',
+        true,
+      ),
+    ),
     keep: optional(
       share(
         'The preset never brings the cache below this. Default "10%" of the volume; with `buildkit` at most 10 GB.',

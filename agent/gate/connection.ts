@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import type { Route } from './call.ts';
 import { ClientSide, ownSettings } from './client-side.ts';
+import type { LargeBlocks } from './errors/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import type { HeldBudget } from './streams/held-budget.ts';
 import { Link } from './streams/link.ts';
@@ -36,6 +37,8 @@ export interface ConnectionContext {
   recorder: GateRecorder;
   route: Route;
   budget: HeldBudget;
+  /** Reads header blocks that are too long to be read in between. */
+  blocks: LargeBlocks;
   log: Logger;
   whyGone: () => string | undefined;
 }
@@ -53,7 +56,7 @@ export class Connection {
   #ended = false;
 
   constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
-    const { recorder, route, budget } = context;
+    const { recorder, route, budget, blocks } = context;
     this.#context = context;
     this.#client = client;
     this.#onClose = onClose;
@@ -64,10 +67,11 @@ export class Connection {
       upstream: new Outlet(this.#upstream, pace),
       budget,
       whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
+      later: (steps) => this.#guard(steps, () => this.#loseUpstream()),
     });
     this.#link = link;
     this.#clientSide = new ClientSide({ link, recorder, origin, route });
-    this.#upstreamSide = new UpstreamSide(link, this.#clientSide);
+    this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, blocks, onRoom: pace });
     this.#limit(limits.preface, () =>
       this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
     );
@@ -134,7 +138,8 @@ export class Connection {
   #pace(): void {
     if (this.#ended) return;
     const { client, upstream, up, down, clientGone } = this.#link;
-    setFlowing(this.#upstream, clientGone || (!client.isFull && down.waitingBytes < mostWaiting));
+    const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
+    setFlowing(this.#upstream, taken && this.#upstreamSide.hasRoom);
     if (clientGone) return;
     setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
   }
@@ -192,6 +197,7 @@ export class Connection {
     link.upstreamGone = true;
     link.takesCalls = false;
     this.#upstream.destroy();
+    this.#upstreamSide.end();
     for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
     if (!link.clientGone) {
       this.#clientSide.acknowledgeAll();
@@ -205,6 +211,7 @@ export class Connection {
     this.#ended = true;
     clearTimeout(this.#timer);
     this.#upstream.destroy();
+    this.#upstreamSide.end();
     if (!this.#client.writableEnded) this.#client.destroy();
     this.#onClose();
   }

@@ -4,6 +4,7 @@ import type { Admission } from './admission/disk.ts';
 import type { MemoryLook } from './admission/memory-look.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
+import { LargeBlocks } from './errors/index.ts';
 import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { HeldBudget } from './streams/held-budget.ts';
@@ -25,6 +26,8 @@ export interface GateOptions {
   onChange?: () => void;
   /** Why buildkitd does not answer just now, one sentence for its clients. */
   whyGone?: () => string | undefined;
+  /** Reads header blocks that are too long to be read in between; made when left out. Ends with the gate. */
+  blocks?: LargeBlocks;
 }
 
 /** The one door to buildkitd: passes BuildKit's gRPC API through, admits builds, and tells the recorder about them. */
@@ -35,10 +38,18 @@ export class Gate {
   readonly #connections = new Set<Connection>();
   #closed = false;
 
-  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, ...rest }: GateOptions) {
+  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, blocks, ...rest }: GateOptions) {
     this.#calls = new OwnCalls(upstream, log);
     this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
-    this.#context = { upstream, recorder, route: this.#desk.route, budget: new HeldBudget(), log, whyGone };
+    this.#context = {
+      upstream,
+      recorder,
+      route: this.#desk.route,
+      budget: new HeldBudget(),
+      blocks: blocks ?? new LargeBlocks(log),
+      log,
+      whyGone,
+    };
   }
 
   /** Builds that buildkitd works on. */
@@ -88,5 +99,6 @@ export class Gate {
     for (const connection of this.#connections) connection.close();
     await this.#desk.allEnded();
     this.#calls.close();
+    this.#context.blocks.close();
   }
 }

@@ -1,7 +1,9 @@
 import type { HeaderField } from './call.ts';
 import type { ClientSide } from './client-side.ts';
+import { fitFields, type LargeBlock, type LargeBlocks } from './errors/index.ts';
 import { HpackDecoder, HpackError } from './hpack/index.ts';
-import { blockTooLong, HeaderBlocks } from './streams/header-blocks.ts';
+import type { CallStream } from './streams/call-stream.ts';
+import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import type { FrameSink } from './wire/dispatch.ts';
 import { errorCodes, frameHeaderBytes, goAway, maxWindow, pingAck, rstStream, WireError } from './wire/frames.ts';
@@ -9,20 +11,50 @@ import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from 
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
 const smallBlock = 32 * 1024;
+/** Longest list that such a block can stand for, in bytes: without a dynamic table none comes near. */
+const mostList = 64 * 1024 ** 2;
 /** What buildkitd may use of a dynamic table until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
+
+/** What makes an {@link UpstreamSide}. */
+export interface UpstreamStart {
+  link: Link;
+  client: ClientSide;
+  blocks: LargeBlocks;
+  /** There is room again for what comes from buildkitd. */
+  onRoom: () => void;
+}
 
 /** Reads buildkitd's frames, and tells the client. */
 export class UpstreamSide implements FrameSink {
   readonly #link: Link;
   readonly #client: ClientSide;
-  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: 64 * 1024 ** 2 });
-  readonly #blocks = new HeaderBlocks(64 * 1024 ** 2);
+  readonly #large: LargeBlocks;
+  readonly #onRoom: () => void;
+  readonly #decoder = new HpackDecoder({ tableSize: firstTableSize, maxListBytes: mostList });
+  readonly #blocks = new HeaderBlocks(smallBlock);
+  /** The long block that has begun, unless its call is over. */
+  #block: LargeBlock | undefined;
+  #isLong = false;
+  #hasRoom = true;
   #endStream = false;
 
-  constructor(link: Link, client: ClientSide) {
+  constructor({ link, client, blocks, onRoom }: UpstreamStart) {
     this.#link = link;
     this.#client = client;
+    this.#large = blocks;
+    this.#onRoom = onRoom;
+  }
+
+  /** Whether more may come from buildkitd. */
+  get hasRoom(): boolean {
+    return this.#hasRoom;
+  }
+
+  /** Nothing more comes from buildkitd. */
+  end(): void {
+    this.#block?.abort();
+    this.#block = undefined;
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
@@ -43,11 +75,52 @@ export class UpstreamSide implements FrameSink {
   }
 
   continuation(stream: number, fragment: Buffer, endHeaders: boolean): void {
-    if (!this.#blocks.add(fragment)) throw blockTooLong(smallBlock);
+    if (this.#isLong) this.#push(fragment);
+    else if (!this.#blocks.add(fragment)) this.#beginLong(stream);
     if (!endHeaders) return;
-    const fields = this.#decode(this.#blocks.join());
     this.#needsKnown(stream);
-    this.#link.open.get(stream)?.upstreamHeaders(fields, this.#endStream);
+    const call = this.#link.open.get(stream);
+    if (this.#isLong) {
+      this.#endLong(call);
+      return;
+    }
+    // Taken also when its call is over: the next block begins anew.
+    const fields = this.#decode(this.#blocks.join());
+    call?.upstreamHeaders(this.#fit(fields), this.#endStream);
+  }
+
+  #beginLong(stream: number): void {
+    const { open, clientMaxHeaders } = this.#link;
+    this.#isLong = true;
+    const call = open.get(stream);
+    if (call) this.#block = this.#large.begin({ maxListBytes: clientMaxHeaders, answered: call.isAnswering });
+    for (const piece of this.#blocks.take()) this.#push(piece);
+  }
+
+  #endLong(call: CallStream | undefined): void {
+    const block = this.#block;
+    this.#isLong = false;
+    this.#hasRoom = true;
+    this.#block = undefined;
+    if (!block) return;
+    block.onDrain = undefined;
+    if (call) call.upstreamHeadersLater(block.finish(), this.#endStream);
+    else block.abort();
+  }
+
+  #push(piece: Buffer): void {
+    const block = this.#block;
+    if (!block || block.push(piece)) return;
+    this.#hasRoom = false;
+    block.onDrain = () => {
+      this.#hasRoom = true;
+      this.#onRoom();
+    };
+  }
+
+  #fit(fields: HeaderField[]): HeaderField[] {
+    const { clientMaxHeaders } = this.#link;
+    return clientMaxHeaders === Number.POSITIVE_INFINITY ? fields : fitFields(fields, clientMaxHeaders);
   }
 
   rstStream(stream: number, code: number): void {

@@ -3,6 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
+import type { LargeBlocks } from '../../agent/gate/errors/index.ts';
 import { Gate } from '../../agent/gate/gate.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../../agent/gate/recorder.ts';
 import { openLog } from '../../agent/log.ts';
@@ -73,16 +74,18 @@ export interface TestGateOptions {
   wrap?: (socket: Socket) => Duplex;
   maxBuilds?: number;
   admission?: Admission;
+  /** What reads long header blocks. */
+  blocks?: LargeBlocks;
 }
 
 /** Opens a gate in front of a buildkitd's socket. */
 export async function openGate(
   dir: string,
   upstream: string,
-  { build, wrap = (socket) => socket, maxBuilds = 100, admission }: TestGateOptions = {},
+  { build, wrap = (socket) => socket, maxBuilds = 100, ...rest }: TestGateOptions = {},
 ): Promise<TestGate> {
   const recorder = new MemoryRecorder();
-  const gate = new Gate({ upstream, recorder, log: openLog('silent'), maxBuilds, ...(admission ? { admission } : {}) });
+  const gate = new Gate({ upstream, recorder, log: openLog('silent'), maxBuilds, ...rest });
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from 'vitest';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
-import type { ApiClient } from '../../host/client/types.ts';
+import type { ApiClient, BuildEvent } from '../../host/client/types.ts';
 import { guestPath } from '../fixtures/guest-path.ts';
 import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
@@ -21,6 +21,19 @@ async function fill(api: ApiClient, file: string): Promise<void> {
   const cache = (await api.info()).volumes.find(({ name }) => name === 'cache');
   if (!cache) throw new Error('no cache volume');
   execFileSync('fallocate', ['-l', String(Math.floor(cache.freeBytes - 0.02 * cache.sizeBytes)), file]);
+}
+
+/** Builds over the API. @returns the result */
+async function overApi(api: ApiClient, tar: Buffer): Promise<BuildEvent['result']> {
+  let last: BuildEvent['result'];
+  for await (const { result } of api.build(
+    { id: crypto.randomUUID() },
+    (async function* () {
+      yield tar;
+    })(),
+  ))
+    last = result ?? last;
+  return last;
 }
 
 describe('watermarks', () => {
@@ -74,6 +87,15 @@ describe('watermarks', () => {
     await expect(buildOn(machine, { context, buildArgs: { AT: 'third' } })).rejects.toThrow(
       /nothing in it may be removed/,
     );
+    const full = { code: 'VOLUME_FULL', retryable: false, hint: expect.stringContaining('larger cache volume') };
+    const tar = execFileSync('tar', ['-C', context, '-c', '.'], { maxBuffer: 64 * 1024 ** 2 });
+    expect((await overApi(api, tar))?.error?.error).toMatchObject(full);
+    const builds = await api.list();
+    // Both are on record, typed: the CLI tells a directory's build by its record.
+    for (const route of ['session', 'api']) {
+      const failed = builds.find((build) => build.route === route && build.state === 'FAILED');
+      expect((await api.get(failed?.id ?? '')).result?.error?.error).toMatchObject(full);
+    }
     execFileSync('rm', [ballast]);
     await buildOn(machine, { context, buildArgs: { AT: 'fourth' } });
     api.close();

@@ -81,7 +81,8 @@ test('a VM of 1 GiB boots, builds by every way in, switches off, and is warm whe
   expect(readVmState(machines.dirOf(scope))).toMatchObject({ phase: 'ended', endReason: 'shutdown' });
   expect(isGone(machines, scope)).toBe(true);
 
-  const second = await machines.up(scope);
+  const configText = '# buildvisor config 1\n[machine]\ndrain-limit = "2s"\n';
+  const second = await machines.up(scope, { configText, configSource: 'test' });
   const again = await buildTar(second, 'again', apiContext);
   const counter = new StepCounter();
   for (const { status } of again) if (status) counter.add(decodeStatus(status));
@@ -90,8 +91,14 @@ test('a VM of 1 GiB boots, builds by every way in, switches off, and is warm whe
   const info = await connectApi(second.apiSocket).info({ limitMs: 30_000 });
   expect(info.volumes.find(({ name }) => name === 'cache')).toMatchObject({ formatted: false, wasUnclean: false });
 
-  // The power button is what is left when the API does not answer.
+  const api = connectApi(second.apiSocket);
+  const sleeping = buildTar(second, 'cut', await makeContext(machines.dir, `${fromBusybox}RUN busybox sleep 1000\n`));
+  await expect.poll(async () => (await api.info()).state?.buildsRunning, { timeout: 60_000 }).toBe(1);
+  // The power button is what is left when the API does not answer. A build that runs is told.
   await runQmp(join(runtimeDirOf(machines.dirOf(scope)), 'qmp.sock'), 'system_powerdown', 10_000);
+  const cut = (await sleeping).find((event) => event.result)?.result?.error?.error;
+  expect(cut).toMatchObject({ code: 'BUILD_INTERRUPTED', facts: { why: 'stop', reason: 'power button' } });
+  api.close();
   await expect.poll(() => readVmState(machines.dirOf(scope))?.phase, { timeout: 60_000, interval: 200 }).toBe('ended');
   expect(readFileSync(second.consoleLog, 'utf8')).toContain('BUILDVISOR END {"code":"OK"');
 });

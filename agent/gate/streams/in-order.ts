@@ -1,6 +1,12 @@
 /** Steps that are taken at once, unless an earlier one waits for something: then they wait for it. */
 export class InOrder {
+  readonly #later: (steps: () => void) => void;
   #waiting: (() => void)[] | undefined;
+
+  /** @param later runs steps that had to wait, and sees to what they throw */
+  constructor(later: (steps: () => void) => void) {
+    this.#later = later;
+  }
 
   /** Takes a step, after those that wait. */
   run(step: () => void): void {
@@ -13,11 +19,13 @@ export class InOrder {
     this.run(() => {
       const waiting: (() => void)[] = [];
       this.#waiting = waiting;
-      void value.then((got) => {
-        this.#waiting = undefined;
-        step(got);
-        for (const next of waiting) this.run(next);
-      });
+      void value.then((got) =>
+        this.#later(() => {
+          this.#waiting = undefined;
+          step(got);
+          for (const next of waiting) this.run(next);
+        }),
+      );
     });
   }
 }

@@ -11,6 +11,8 @@ export interface LinkEnds {
   upstream: Outlet;
   budget: HeldBudget;
   whyGone: () => string;
+  /** Runs steps that had to wait for something, and sees to what they throw and to what follows of them. */
+  later: (steps: () => void) => void;
 }
 
 /** What a client's connection and its one to buildkitd share: where both write, and the calls under both their numbers. */
@@ -44,10 +46,13 @@ export class Link {
   upstreamGone = false;
   /** Why buildkitd does not answer, for its clients. */
   readonly whyGone: () => string;
+  /** Runs steps that had to wait for something. */
+  readonly later: (steps: () => void) => void;
   #nextUpstream = 1;
 
-  constructor({ client, upstream, budget, whyGone }: LinkEnds) {
+  constructor({ client, upstream, budget, whyGone, later }: LinkEnds) {
     this.whyGone = whyGone;
+    this.later = later;
     this.client = client;
     this.upstream = upstream;
     this.budget = budget;

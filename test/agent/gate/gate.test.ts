@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Http2Server, connect as openSession, type ServerHttp2Stream } from 'node:http2';
-import { connect } from 'node:net';
+import { connect, createServer as createSocketServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -82,4 +82,44 @@ test('a header that HTTP/2 does not have ends its call, not the gate', async () 
   const [headers] = await once(session.request(head).end(), 'response');
   expect(headers['grpc-status']).toBe('0');
   session.destroy();
+});
+
+test('an answer to a call that its client has reset does not get into the next one', async () => {
+  const path = join(dir, 'raw.sock');
+  const answer = Buffer.concat([
+    Buffer.from([0x88]),
+    field('content-type', 'application/grpc'),
+    field('grpc-status', '0'),
+  ]);
+  const seen: string[] = [];
+  // buildkitd, whose answer to the first call crosses the client's reset.
+  const raw = createSocketServer((socket) => {
+    let bytes = Buffer.alloc(0);
+    socket.write(frame(4, 0, 0, Buffer.alloc(0)));
+    socket.on('data', (chunk: Buffer) => {
+      bytes = Buffer.concat([bytes, chunk]);
+      const frames = frameTypes(bytes.subarray(24));
+      for (const next of frames.slice(seen.length)) {
+        seen.push(next);
+        if (next === '3 of 1' || next === '1 of 3') socket.write(frame(1, 0x5, Number(next.at(-1)), answer));
+      }
+    });
+    socket.on('error', () => undefined);
+  });
+  raw.listen(path);
+  await once(raw, 'listening');
+  const before = await openGate(dir, path);
+  try {
+    const session = openSession('http://localhost', { createConnection: () => connect(before.socket) });
+    const first = session.request(head);
+    await expect.poll(() => seen).toContain('1 of 1');
+    first.close(8);
+    await expect.poll(() => seen).toContain('3 of 1');
+    const [headers] = await once(session.request(head), 'response');
+    expect(headers).toMatchObject({ ':status': 200, 'grpc-status': '0' });
+    session.destroy();
+  } finally {
+    await before.stop();
+    raw.close();
+  }
 });
