@@ -45,8 +45,17 @@ export interface CallTap {
   response?(chunk: Buffer): void;
   /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
   outlivesClient?(): boolean;
+  /** What the client is told in place of buildkitd's end, and what is sent before that; buildkitd's own when there is nothing. */
+  ending?(status: GrpcStatus): InsteadOfEnd | undefined;
   /** The call is over, upstream as well. Called once. */
   ended?(end: CallEnd): void;
+}
+
+/** What a client is told in place of buildkitd's end. */
+export interface InsteadOfEnd {
+  status: GrpcStatus;
+  /** A last message, without gRPC's frame. It is sent when the client's window has room for it at once. */
+  message: Buffer;
 }
 
 /** How a call ended. */

@@ -18,8 +18,8 @@ import { Sessions } from './solves/sessions.ts';
 import { Solves } from './solves/solves.ts';
 import { Traces } from './traces.ts';
 
-/** Most builds that may wait: each holds up to four calls, of which the gate holds a bounded number (`mostHeld`). */
-const mostWaiting = 5000;
+/** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
+const mostWaiting = 4500;
 
 /** What a {@link Desk} works with. */
 export interface DeskOptions {

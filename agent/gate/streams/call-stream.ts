@@ -269,11 +269,22 @@ export class CallStream implements Call {
     if (this.#state !== 'open' && this.#state !== 'alone') return;
     this.#upstreamEnded = ended;
     if (this.#state === 'open' && (ended || !this.#early)) {
+      const passed = (ended && this.#endInstead(fields)) || (this.#early ? asTrailers(fields) : fields);
       this.#answering = true;
-      const passed = this.#early ? asTrailers(fields) : fields;
       this.#link.down.follow(this.id, this.#link.toClient.frames(this.id, passed, ended));
     }
     if (ended) this.#endUpstream(readGrpcStatus(fields));
+  }
+
+  /** The trailers that the route wants in place of buildkitd's; what is to be said before them is sent. */
+  #endInstead(fields: HeaderField[]): HeaderField[] | undefined {
+    const { down, clientWindow } = this.#link;
+    const instead = this.#answering ? this.#tap.ending?.(readGrpcStatus(fields)) : undefined;
+    if (!instead) return undefined;
+    const last = new OwnAnswer(this.id, instead.message, statusFields(instead.status));
+    const frames = last.take(clientWindow + this.#window - this.#unread);
+    if (last.isSent) for (const frame of frames) down.passOwed(this.id, frame);
+    return last.trailers;
   }
 
   #passData(frame: Buffer, content: Buffer, ended: boolean): void {
