@@ -26,7 +26,7 @@ async function tryAll(home: string): Promise<void> {
       'kills',
       {
         ...{ store, images: kills, perLife: 1, seed: seed + 1, durability: true },
-        ...{ machine: { driver: 'qemu' as const }, goesOn: true },
+        ...{ machine: { driver: 'qemu' as const, bootLimitMs: 15 * 60_000 }, goesOn: true },
         between: { least: 0, most: 30_000 },
       },
     ],
