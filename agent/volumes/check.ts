@@ -12,7 +12,7 @@ const limitMs = 30 * 60_000;
 
 /** What came of a check. */
 export interface CheckResult {
-  /** Whether it had anything to correct, beyond a journal to replay. */
+  /** Whether it wrote anything; replaying a journal counts. */
   corrected: boolean;
   /** Whether there was more to correct than is safe to do unasked: the filesystem is in order, and what is in it may not be. */
   doubtful: boolean;

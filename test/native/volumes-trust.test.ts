@@ -64,6 +64,14 @@ const doubts: [string, RegExp, (lab: Lab) => Promise<void> | void][] = [
     },
   ],
   ['somebody else wrote to', /not as it was left/, (lab) => void debugfs(lab, 'mkdir /foreign')],
+  [
+    'was mounted a hundred times',
+    /mounted 100 times/,
+    (lab) => {
+      execFileSync('tune2fs', ['-C', '100', lab.device], { stdio: 'pipe' });
+      return seal(lab.device);
+    },
+  ],
   ['has no seal', /not as it was left/, (lab) => overwrite(lab, 512, Buffer.alloc(512))],
 ];
 test.each(doubts)('a volume that %s is checked first', async (_name, expected, tamper) => {
