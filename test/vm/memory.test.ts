@@ -85,7 +85,7 @@ test('a step that is killed while its neighbour runs out of memory is not taken 
   await pollUntil({ limitMs: 120_000, everyMs: 250, what: 'the neighbour' }, async () =>
     (await sh('set -- /sys/fs/cgroup/buildkit/*/; echo $#')) === '2' ? true : undefined,
   );
-  const { error: taker } = await build('exec /bin/busybox dd if=/dev/zero of=/dev/null bs=1000M count=1');
+  const { error: taker } = await build('exec /bin/busybox dd if=/dev/zero of=/dev/null bs=800M count=1');
   const kill = 'case $step in */buildkitd/) ;; *) echo 1 > $step/cgroup.kill ;; esac';
   await sh(`for step in /sys/fs/cgroup/buildkit/*/; do ${kill}; done`);
   const { error: killed } = await neighbour;
