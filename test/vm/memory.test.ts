@@ -68,6 +68,8 @@ test('a step that takes all memory dies as a whole and is told by its name and t
   });
   expect(error).toMatchObject({ exitCode: 137, step: expect.stringContaining('tail /dev/zero') });
   expect(error?.logTail.join('\n')).not.toContain('survived');
+  // Steps go before buildkitd.
+  expect((await build('test $(/bin/busybox cat /proc/self/oom_score_adj) = 0')).error).toBeNull();
   // One that ends by SIGKILL with memory to spare is not taken for that.
   expect((await build('exit 137')).error?.error).toMatchObject({ facts: { why: 'step-killed' } });
   expect(await api.info()).toMatchObject({
