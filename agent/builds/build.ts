@@ -13,6 +13,7 @@ import type { Journal } from './journal/journal.ts';
 import type { JournalHead } from './journal/records.ts';
 import type { Events } from './journal/stored-events.ts';
 import { LiveBuild } from './live.ts';
+import type { SolveCounts } from './recording.ts';
 
 /** How a build came in: through our API, or through the BuildKit API. */
 export type Route = 'api' | 'session';
@@ -224,19 +225,19 @@ export class Build {
   }
 
   /** As the API lists it. */
-  summary(running: number): BuildRecord {
+  summary(counts: SolveCounts): BuildRecord {
     const { id, ref, state, route, startedAtMs, endedAtMs, durable, code, detached } = this;
     const { place } = this.#live ?? {};
     const steps = this.#counts ?? this.#live?.steps.counts() ?? null;
-    const queued = place ? { ...place, running } : null;
+    const queued = place ? { ...place, ...counts } : null;
     const about = this.about ?? null;
     const { lastSeq } = this.#events;
     return { id, ref, state, route, startedAtMs, endedAtMs, durable, lastSeq, code, detached, steps, queued, about };
   }
 
   /** As the API tells of it. @throws BuildvisorError `EVENTS_LOST` when its journal is gone */
-  async record(running: number): Promise<BuildRecord> {
-    return { ...this.summary(running), result: this.isOver ? await this.#readResult() : null };
+  async record(counts: SolveCounts): Promise<BuildRecord> {
+    return { ...this.summary(counts), result: this.isOver ? await this.#readResult() : null };
   }
 
   async #readResult(): Promise<Result | null> {

@@ -255,7 +255,7 @@ export class Builds {
 
   #told(build: Build): void {
     const { id, route, state, code, endedAtMs, startedAtMs } = build;
-    const { steps } = build.summary(0);
+    const { steps } = build.summary(this.recorder.counts);
     if (state === 'SUCCEEDED') void this.#settle(build);
     this.#options.onChange();
     if (state === 'SUCCEEDED') this.#options.onPassed?.();

@@ -19,6 +19,12 @@ export interface RecordingOptions {
   onEnded: (build: Build) => void;
 }
 
+/** How many solves there are. */
+export interface SolveCounts {
+  running: number;
+  waiting: number;
+}
+
 /** A solve that the gate has told of. */
 interface Solve {
   build: Build;
@@ -37,9 +43,9 @@ export class Recording implements GateRecorder {
     this.#options = options;
   }
 
-  /** Solves that buildkitd works on. */
-  get running(): number {
-    return this.#running;
+  /** Solves that buildkitd works on, and those that wait for their turn. */
+  get counts(): SolveCounts {
+    return { running: this.#running, waiting: this.#solves.size - this.#running };
   }
 
   solveQueued(queued: SolveQueued): void {
