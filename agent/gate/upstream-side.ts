@@ -60,6 +60,7 @@ export class UpstreamSide implements FrameSink {
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
     const { down, open } = this.#link;
     const flow = frame.length - frameHeaderBytes;
+    this.#link.hasSpoken = true;
     down.take(flow);
     const call = open.get(stream);
     if (call) call.upstreamData(frame, content, endStream);
@@ -71,6 +72,7 @@ export class UpstreamSide implements FrameSink {
 
   headers(stream: number, fragment: Buffer, endHeaders: boolean, endStream: boolean): void {
     this.#endStream = endStream;
+    this.#link.hasSpoken = true;
     this.continuation(stream, fragment, endHeaders);
   }
 
