@@ -28,6 +28,11 @@ export class LargeBlocks {
     this.#program = program;
   }
 
+  /** Blocks that were begun and have not ended. */
+  get open(): number {
+    return this.#blocks.size;
+  }
+
   /** Begins a block. Its fields will fit what the client takes. */
   begin(options: BlockOptions = {}): LargeBlock {
     clearTimeout(this.#idle);
