@@ -96,9 +96,9 @@ export async function buildx(
 ): Promise<Awaited<Client>> {
   const binary = join(toolsDir(), 'buildx');
   const name = `gate-${createHash('sha256').update(socket).digest('hex').slice(0, 12)}`;
-  const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' });
+  const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' }, limitMs);
   await execa(binary, ['create', '--name', name, '--driver', 'remote', `unix://${socket}`], options);
-  return execa(binary, ['--builder', name, ...args], { ...options, timeout: limitMs });
+  return execa(binary, ['--builder', name, ...args], options);
 }
 
 /** A running client; it never rejects: its exit code and output tell. */
@@ -111,8 +111,8 @@ interface ClientOptions {
 }
 
 /** No client outlives its test. */
-function clientOptions(env: Record<string, string>): ClientOptions {
-  return { env, reject: false, timeout: 60_000 };
+function clientOptions(env: Record<string, string>, timeout = 60_000): ClientOptions {
+  return { env, reject: false, timeout };
 }
 
 /** A build context: the Dockerfile, a static `busybox`, and more files by name. @returns its folder */
