@@ -49,7 +49,7 @@ test.each(cases)(
       await gate.stop();
     }
   },
-  90_000,
+  300_000,
 );
 
 async function filesIn(archive: string): Promise<Set<string>> {
