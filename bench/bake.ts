@@ -45,6 +45,8 @@ interface Outcome {
   idleAgent: number;
   /** CPU seconds of buildkitd and its steps, by hundreds of targets. */
   hundreds: number[];
+  /** MB of buildkitd and of the agent over idle, by hundreds of targets. */
+  peaks: string[];
   cpuBuildkitd: number;
   cpuAgent: number;
   cpuClient: number;
@@ -74,11 +76,14 @@ async function measure(
   const historyBefore = await historyBytes(root);
   const begun = watch.cpu;
   const hundreds: number[] = [];
+  const peaks: string[] = [];
   let counted = begun.buildkitd;
   const hundred = (): void => {
     const now = watch.cpu.buildkitd;
     hundreds.push(round(now - counted));
     counted = now;
+    const { buildkitd, agent } = watch.takePeak();
+    peaks.push(`${mb(buildkitd - watch.idle.buildkitd)}+${mb(agent - watch.idle.agent)}`);
   };
   try {
     const run = await work(machine, config, watch, hundred);
@@ -91,7 +96,7 @@ async function measure(
         peakBuildkitd: mb(watch.peak.buildkitd - watch.idle.buildkitd),
         peakAgent: mb(watch.peak.agent - watch.idle.agent),
       },
-      ...{ idleBuildkitd: mb(watch.idle.buildkitd), idleAgent: mb(watch.idle.agent), hundreds },
+      ...{ idleBuildkitd: mb(watch.idle.buildkitd), idleAgent: mb(watch.idle.agent), hundreds, peaks },
       ...{ cpuBuildkitd: round(ended.buildkitd - begun.buildkitd), cpuAgent: round(ended.agent - begun.agent) },
       ...{ cpuClient: round(run.clientCpu), historyMB: mb((await historyBytes(root)) - historyBefore) },
       ...(run.note !== undefined && { note: run.note }),
@@ -141,13 +146,15 @@ function allAtOnce(name: string, { dir }: BakeFiles): Promise<Outcome> {
       const end = limit.killed ? `killed at ${mb(memoryLimit)} MB by ${limit.by}` : 'not killed';
       return { ...run, note: `limit ${mb(memoryLimit)} MB: ${end}` };
     } finally {
-      limit.release();
+      await limit.release();
     }
   });
 }
 
-function show(way: string, { hundreds, ...rest }: Outcome): void {
-  process.stdout.write(`${way}: ${JSON.stringify(rest)}\n  CPU s by hundreds: ${hundreds.join(' ')}\n`);
+function show(way: string, { hundreds, peaks, ...rest }: Outcome): void {
+  process.stdout.write(
+    `${way}: ${JSON.stringify(rest)}\n  CPU s by hundreds: ${hundreds.join(' ')}\n  MB: ${peaks.join(' ')}\n`,
+  );
 }
 
 async function compare(name: string, files: BakeFiles): Promise<Record<string, unknown>> {

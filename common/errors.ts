@@ -5,7 +5,7 @@
  * corrected) and the system's (a machine that did not do its part). The CLI's exit code follows from the set.
  */
 
-/** What the user can correct. The CLI exits with 2, but for `BUILD_FAILED` and `BUILD_CANCELLED`, with 1. */
+/** What the user can correct. The CLI exits with 2, but for `BUILD_FAILED`, `DEPTH_LIMIT` and `BUILD_CANCELLED`. */
 export const userCodes = [
   'USAGE',
   'CONFIG_INVALID',
@@ -18,6 +18,7 @@ export const userCodes = [
   'CONTEXT_INVALID',
   'CONTEXT_TOO_LARGE',
   'DOCKERFILE_MISSING',
+  'DEPTH_LIMIT',
   'PROTOCOL_MISMATCH',
   'BUILD_EXISTS',
   'BUILD_UNKNOWN',

@@ -8,9 +8,9 @@ import type { GetRequest__Output } from '../../common/generated/types/buildvisor
 import type { ListRequest__Output } from '../../common/generated/types/buildvisor/v1/ListRequest.ts';
 import type { ListResponse } from '../../common/generated/types/buildvisor/v1/ListResponse.ts';
 import type { WatchRequest__Output } from '../../common/generated/types/buildvisor/v1/WatchRequest.ts';
-import type { BuildState } from '../builds/build.ts';
 import type { Builds } from '../builds/builds.ts';
 import { checkSpec, type SpecRules } from '../builds/spec.ts';
+import type { BuildState } from '../builds/verdict.ts';
 import type { Handlers } from './calls.ts';
 import { type EventOrBytes, Follower } from './follower.ts';
 import type { StateBoard } from './state.ts';
@@ -30,7 +30,7 @@ export function buildsHandlers(handlers: Handlers, service: () => BuildsService)
       state.requireReady();
       const reader = requests[Symbol.asyncIterator]();
       const spec = checkSpec(await firstSpec(reader), rules);
-      const follower = new Follower(send, () => builds.recorder.running);
+      const follower = new Follower(send, () => builds.recorder.counts);
       const build = builds.start(spec, {
         context: contextOf(reader),
         onOutput: (chunk) => follower.output(chunk),
@@ -52,23 +52,23 @@ export function buildsHandlers(handlers: Handlers, service: () => BuildsService)
         });
       const leave = builds.attend(build);
       try {
-        await new Follower(send, () => builds.recorder.running).follow(build, after, signal);
+        await new Follower(send, () => builds.recorder.counts).follow(build, after, signal);
       } finally {
         leave();
       }
     }) as unknown as BuildsHandlers['Watch'],
     Get: handlers.unary<GetRequest__Output, BuildRecord>(({ id }) => {
       const { builds } = service();
-      return builds.get(id).record(builds.recorder.running);
+      return builds.get(id).record(builds.recorder.counts);
     }),
     List: handlers.unary<ListRequest__Output, ListResponse>(({ states, limit }) => {
       const { builds } = service();
-      const { running } = builds.recorder;
-      return { builds: builds.list({ states: states as BuildState[], limit }).map((build) => build.summary(running)) };
+      const { counts } = builds.recorder;
+      return { builds: builds.list({ states: states as BuildState[], limit }).map((build) => build.summary(counts)) };
     }),
     Cancel: handlers.unary<CancelRequest__Output, BuildRecord>(async ({ id }) => {
       const { builds } = service();
-      return (await builds.cancel(id)).record(builds.recorder.running);
+      return (await builds.cancel(id)).record(builds.recorder.counts);
     }),
   };
 }

@@ -1,5 +1,6 @@
 import type { BuildEvent } from '../../common/generated/types/buildvisor/v1/BuildEvent.ts';
 import type { Build } from '../builds/build.ts';
+import type { SolveCounts } from '../builds/recording.ts';
 import type { Send } from './calls.ts';
 
 /** An event to send, as an object or in its serialised form (see `server.ts`). */
@@ -11,15 +12,15 @@ const heartbeatMs = 15_000;
 /** Sends a build's events to one client. */
 export class Follower {
   readonly #send: Send<EventOrBytes>;
-  /** Builds that run, for who waits. */
-  readonly #running: () => number;
+  /** How many builds run and wait, for who waits. */
+  readonly #counts: () => SolveCounts;
   #lastSeq = 0;
   #sentAt = Date.now();
   #placeSent = false;
 
-  constructor(send: Send<EventOrBytes>, running: () => number) {
+  constructor(send: Send<EventOrBytes>, counts: () => SolveCounts) {
     this.#send = send;
-    this.#running = running;
+    this.#counts = counts;
   }
 
   /** Sends a piece of the output, in the midst of the events. */
@@ -69,13 +70,13 @@ export class Follower {
   }
 
   async #place({ live, isOver }: Build): Promise<void> {
-    const running = this.#running();
+    const { running, waiting } = this.#counts();
     const { place } = live ?? {};
     if (isOver || (place === undefined && !this.#placeSent)) return;
     this.#placeSent = true;
     await this.#tell({
       ...this.#unnumbered,
-      queued: place ? { ...place, running } : { position: 0, waiting: 0, running, reason: '' },
+      queued: place ? { ...place, running, waiting } : { position: 0, waiting: 0, running, reason: '' },
     });
   }
 

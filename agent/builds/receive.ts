@@ -1,6 +1,8 @@
+import type { Stats } from 'node:fs';
 import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { checkDepth } from '../../common/dockerfile/check.ts';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import type { Build } from './build.ts';
 import type { BuildSpec } from './spec.ts';
@@ -21,7 +23,7 @@ export interface IncomingContext {
 
 /**
  * Takes a build's context in, as far as it must go before BuildKit is asked.
- * @throws BuildvisorError `CONTEXT_INVALID`, `CONTEXT_TOO_LARGE`, `DOCKERFILE_MISSING`, the reason the build was called off
+ * @throws BuildvisorError `CONTEXT_INVALID`, `CONTEXT_TOO_LARGE`, `DOCKERFILE_MISSING`, `DEPTH_LIMIT`, the reason the build was called off
  */
 export async function receiveContext(build: Build, spec: BuildSpec, incoming: IncomingContext): Promise<void> {
   const { stream, dir, maxBytes } = incoming;
@@ -45,27 +47,32 @@ async function unpack(build: Build, stream: AsyncIterable<Buffer>, dir: string, 
 }
 
 /** BuildKit takes `dockerfile` where there is no `Dockerfile`, unless a name was given (frontend/dockerui/config.go). */
-async function checkDockerfile(context: string, { dockerfile, dockerfileNamed }: BuildSpec): Promise<void> {
+async function checkDockerfile(context: string, { dockerfile, dockerfileNamed, target }: BuildSpec): Promise<void> {
   const names = dockerfileNamed ? [dockerfile] : [dockerfile, dockerfile.toLowerCase()];
-  for (const name of names) if (await isThere(context, name)) return;
+  for (const name of names) {
+    const found = await lookUp(context, name);
+    if (found?.isFile()) await checkDepth(join(context, name), name, found.size, target);
+    if (found) return;
+  }
   throw new BuildvisorError('DOCKERFILE_MISSING', `The context has no ${dockerfile}`, {
     facts: { dockerfile },
     hint: 'Name the Dockerfile by its path inside the context.',
   });
 }
 
-/** Whether something has that name. A link on the way is BuildKit's to follow, with the context as its root. */
-async function isThere(context: string, path: string): Promise<boolean> {
+/** What has that name. A link on the way is BuildKit's to follow, with the context as its root, and is given itself. */
+async function lookUp(context: string, path: string): Promise<Stats | undefined> {
   let at = context;
+  let found: Stats | undefined;
   for (const part of path.split('/')) {
     at = join(at, part);
     try {
-      const found = await lstat(at);
-      if (found.isSymbolicLink()) return true;
+      found = await lstat(at);
+      if (found.isSymbolicLink()) return found;
     } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false;
+      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
       throw error;
     }
   }
-  return true;
+  return found;
 }

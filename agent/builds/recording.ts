@@ -15,8 +15,17 @@ export interface RecordingOptions {
   log: Logger;
   /** Called when a build has started, has begun to run or has ended. */
   onChange: () => void;
+  /** Called when the steps of a build have written more than so many bytes of log. */
+  logBytes: number;
+  onFlood: (build: Build) => void;
   /** Called when a build that came through the BuildKit API has its result. */
   onEnded: (build: Build) => void;
+}
+
+/** How many solves there are. */
+export interface SolveCounts {
+  running: number;
+  waiting: number;
 }
 
 /** A solve that the gate has told of. */
@@ -37,9 +46,9 @@ export class Recording implements GateRecorder {
     this.#options = options;
   }
 
-  /** Solves that buildkitd works on. */
-  get running(): number {
-    return this.#running;
+  /** Solves that buildkitd works on, and those that wait for their turn. */
+  get counts(): SolveCounts {
+    return { running: this.#running, waiting: this.#solves.size - this.#running };
   }
 
   solveQueued(queued: SolveQueued): void {
@@ -61,8 +70,11 @@ export class Recording implements GateRecorder {
   }
 
   status(ref: string, message: Buffer): void {
+    const build = this.#solves.get(ref)?.build;
+    if (build === undefined) return;
     try {
-      this.#solves.get(ref)?.build.addStatus(message);
+      build.addStatus(message);
+      if ((build.live?.logBytes ?? 0) > this.#options.logBytes && !build.signal.aborted) this.#options.onFlood(build);
     } catch (error) {
       this.#options.log.warn({ ref, err: error }, 'status not readable');
     }

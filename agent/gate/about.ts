@@ -5,7 +5,7 @@ import { readCutFields } from '../../common/protobuf.ts';
  * user, password and query, where people put tokens.
  */
 export interface SolveAbout {
-  /** Such as `dockerfile.v0` or `gateway.v0`; empty when the client runs the frontend itself, as buildx does. */
+  /** Such as `dockerfile.v0` or `gateway.v0`; empty when the client calls it itself, as buildx and buildctl do. */
   frontend: string;
   /** Path of the Dockerfile, as the client names it. */
   dockerfile: string;

@@ -26,6 +26,13 @@ export interface Call {
    * @param trailers sent beside the status
    */
   answer(status: GrpcStatus, message?: Buffer, trailers?: HeaderField[]): void;
+  /**
+   * Sends the beginning of the answer before the call goes to buildkitd, whose own answer must begin with the same bytes: they are
+   * then left out. For a client that gives up when it hears nothing. Only while the call is held, and once.
+   * @param bytes as they are in DATA, gRPC's frames around messages and all
+   * @returns whether they were sent: not when the client takes less than that
+   */
+  answerEarly(bytes: Buffer): boolean;
   /** Is called once when the call is over: reset by its client or the client gone, answered, or ended upstream. At once if it is over already. */
   whenOver(then: () => void): void;
 }
@@ -38,8 +45,17 @@ export interface CallTap {
   response?(chunk: Buffer): void;
   /** Whether the call is read to its end even when its client has gone. Asked when that happens. */
   outlivesClient?(): boolean;
+  /** What the client is told in place of buildkitd's end, and what is sent before that; buildkitd's own when there is nothing. */
+  ending?(status: GrpcStatus): InsteadOfEnd | undefined;
   /** The call is over, upstream as well. Called once. */
   ended?(end: CallEnd): void;
+}
+
+/** What a client is told in place of buildkitd's end. */
+export interface InsteadOfEnd {
+  status: GrpcStatus;
+  /** A last message, without gRPC's frame. It is sent when the client's window has room for it at once. */
+  message: Buffer;
 }
 
 /** How a call ended. */

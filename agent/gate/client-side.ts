@@ -131,11 +131,17 @@ export class ClientSide implements FrameSink {
   }
 
   ping(frame: Buffer, ack: boolean): void {
-    const { calls, open, upstream, upstreamGone, client } = this.#link;
-    // To buildkitd a PING while all calls are held is one without a call, and too many of those end the connection (gRPC's keepalive).
-    const alone = upstreamGone || (calls.size > 0 && open.size === 0);
-    if (!ack && alone) client.write(pingAck(frame.subarray(frameHeaderBytes)));
-    else if (!upstreamGone) upstream.write(frame);
+    const { upstream, upstreamGone, client, hasSpoken } = this.#link;
+    if (ack) {
+      if (!upstreamGone) upstream.write(frame);
+    } else if (upstreamGone || !hasSpoken) {
+      // grpc-go's server ends a connection at the third PING in between which it has sent nothing (internal/transport/http2_server.go, handlePing), and
+      // its client sends one for what the gate answers too.
+      client.write(pingAck(frame.subarray(frameHeaderBytes)));
+    } else {
+      this.#link.hasSpoken = false;
+      upstream.write(frame);
+    }
   }
 
   goAway(lastStream: number, code: number, debug: Buffer): void {

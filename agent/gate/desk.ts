@@ -12,13 +12,14 @@ import type { GateRecorder, QueueReason } from './recorder.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
+import { Greeting } from './solves/greeting.ts';
 import { Recordings } from './solves/recordings.ts';
 import { Sessions } from './solves/sessions.ts';
 import { Solves } from './solves/solves.ts';
 import { Traces } from './traces.ts';
 
-/** Most builds that may wait: each holds up to four calls, of which the gate holds a bounded number (`mostHeld`). */
-const mostWaiting = 5000;
+/** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
+const mostWaiting = 4500;
 
 /** What a {@link Desk} works with. */
 export interface DeskOptions {
@@ -89,7 +90,8 @@ export class Desk {
     this.#places = new Places(this.#slots, (ticket, place) => this.#solves.tell(ticket.ref, place));
     this.#recordings = new Recordings(recorder, log);
     const traces = new Traces();
-    const sessions = new Sessions(() => this.#slots.waiting > 0);
+    const greeting = new Greeting();
+    const sessions = new Sessions(() => this.#slots.waiting > 0, greeting);
     this.#solves = new Solves({
       slots: this.#slots,
       sessions,
@@ -101,6 +103,7 @@ export class Desk {
     this.#context = {
       solves: this.#solves,
       sessions,
+      greeting,
       recordings: this.#recordings,
       traces,
       pong: new Pong(calls),

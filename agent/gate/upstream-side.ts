@@ -60,6 +60,7 @@ export class UpstreamSide implements FrameSink {
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
     const { down, open } = this.#link;
     const flow = frame.length - frameHeaderBytes;
+    this.#link.hasSpoken = true;
     down.take(flow);
     const call = open.get(stream);
     if (call) call.upstreamData(frame, content, endStream);
@@ -71,6 +72,7 @@ export class UpstreamSide implements FrameSink {
 
   headers(stream: number, fragment: Buffer, endHeaders: boolean, endStream: boolean): void {
     this.#endStream = endStream;
+    this.#link.hasSpoken = true;
     this.continuation(stream, fragment, endHeaders);
   }
 
@@ -80,8 +82,13 @@ export class UpstreamSide implements FrameSink {
     if (!endHeaders) return;
     this.#needsKnown(stream);
     const call = this.#link.open.get(stream);
-    if (this.#isLong) this.#endLong(call);
-    else call?.upstreamHeaders(this.#fit(this.#decode(this.#blocks.join())), this.#endStream);
+    if (this.#isLong) {
+      this.#endLong(call);
+      return;
+    }
+    // Taken also when its call is over: the next block begins anew.
+    const fields = this.#decode(this.#blocks.join());
+    call?.upstreamHeaders(this.#fit(fields), this.#endStream);
   }
 
   #beginLong(stream: number): void {
@@ -148,6 +155,8 @@ export class UpstreamSide implements FrameSink {
 
   ping(frame: Buffer, ack: boolean): void {
     const { client, upstream, clientGone } = this.#link;
+    // What it said before it acknowledged a PING is counted for that one, not for the next.
+    if (ack) this.#link.hasSpoken = false;
     if (!clientGone) client.write(frame);
     else if (!ack) upstream.write(pingAck(frame.subarray(frameHeaderBytes)));
   }

@@ -28,6 +28,7 @@ export class MachineWatch {
   readonly idle: Memory;
   readonly peak: Memory;
   readonly #timer: NodeJS.Timeout;
+  #recent: Memory;
   readonly #cpu: Cpu = { buildkitd: 0, agent: 0 };
 
   constructor(machine: Machine) {
@@ -41,6 +42,7 @@ export class MachineWatch {
     this.agent = pidOf('agent');
     this.idle = this.#memory();
     this.peak = { ...this.idle };
+    this.#recent = { ...this.idle };
     this.#timer = setInterval(() => this.#look(), everyMs);
   }
 
@@ -51,6 +53,13 @@ export class MachineWatch {
     return { ...this.#cpu };
   }
 
+  /** The most that was held since this was asked before, or since the beginning. */
+  takePeak(): Memory {
+    const peak = this.#recent;
+    this.#recent = this.#memory();
+    return peak;
+  }
+
   stop(): void {
     clearInterval(this.#timer);
   }
@@ -58,8 +67,10 @@ export class MachineWatch {
   #look(): void {
     void this.cpu;
     const now = this.#memory();
-    this.peak.buildkitd = Math.max(this.peak.buildkitd, now.buildkitd);
-    this.peak.agent = Math.max(this.peak.agent, now.agent);
+    for (const most of [this.peak, this.#recent]) {
+      most.buildkitd = Math.max(most.buildkitd, now.buildkitd);
+      most.agent = Math.max(most.agent, now.agent);
+    }
   }
 
   #memory(): Memory {

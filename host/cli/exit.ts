@@ -12,7 +12,7 @@ export const exitInterrupted = 130;
 
 /** The exit code an error stands for. */
 export function exitCodeOf(error: BuildvisorError): number {
-  if (error.code === 'BUILD_FAILED') return exitFailed;
+  if (error.code === 'BUILD_FAILED' || error.code === 'DEPTH_LIMIT') return exitFailed;
   if (error.code === 'BUILD_CANCELLED' || error.code === 'ABORTED') return exitInterrupted;
   return isUserCode(error.code) ? exitUsage : exitMachine;
 }

@@ -87,6 +87,11 @@ export class AgentMachine implements AsyncDisposable {
     return pid;
   }
 
+  /** Its first process, as it is numbered here. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** All it has written to its console. */
   get console(): string {
     return this.#console;

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type IPty, spawn as spawnPty } from '@lydell/node-pty';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -327,3 +327,83 @@ function watch(pty: IPty): { text: string; until(pattern: RegExp): Promise<true>
   });
   return seen;
 }
+
+describe('builds, watch and cancel', () => {
+  const oneAtATime = 'cli/queue';
+  let slow: string;
+
+  beforeAll(async () => {
+    machines.scope(oneAtATime);
+    slow = await makeContext(
+      machines.dir,
+      `${fromBusybox}ARG AT\nRUN echo begun $AT; busybox sleep $AT; echo over; exit 3\n`,
+    );
+    const config = join(machines.dir, 'queue.toml');
+    writeFileSync(config, '[buildkit]\nmax-builds = 1\n');
+    const up = await cli(['up', oneAtATime, '--config', config, '--cache-size', '1GiB', '--scratch-size', '1GiB']);
+    expect(up).toMatchObject({ exitCode: 0 });
+  }, 60_000);
+
+  afterEach(async () => {
+    const api = connectApi(find(parseScope(oneAtATime))?.apiSocket ?? '');
+    for (const { id } of await api.list({ states: ['QUEUED', 'RUNNING'] })) await api.cancel(id);
+    api.close();
+  });
+
+  const tarOf = async (folder: string) =>
+    ({ input: (await execa('tar', ['-C', folder, '-c', '.'], { encoding: 'buffer' })).stdout }) as const;
+  const buildSlow = (at: string, ...args: string[]) =>
+    cli(['build', slow, '-s', oneAtATime, '--build-arg', `AT=${at}`, ...args]);
+  const listed = async (...flags: string[]): Promise<{ id: string; state: string; route: string }[]> =>
+    JSON.parse((await cli(['builds', oneAtATime, '--json', ...flags])).stdout);
+  const until = (what: string, state: string, count: number) =>
+    pollUntil({ limitMs: 30_000, everyMs: 200, what }, async () => {
+      const found = (await listed('--active')).filter((build) => build.state === state);
+      return found.length === count ? found : undefined;
+    });
+
+  test('a build that waits shows its place, by both routes; it is listed, and cancelled', async () => {
+    const detached = await cli(
+      ['build', '-', '-s', oneAtATime, '--detach', '--build-arg', 'AT=9001'],
+      await tarOf(slow),
+    );
+    expect(detached.exitCode).toBe(0);
+    const id = detached.stdout.trim();
+    expect(detached.stderr).toContain(`buildvisor watch ${oneAtATime} ${id}`);
+    await until('the first build', 'RUNNING', 1);
+    const waiting = [buildSlow('1'), cli(['build', '-', '-s', oneAtATime, '--build-arg', 'AT=2'], await tarOf(slow))];
+    const queued = await until('both to wait', 'QUEUED', 2);
+    // The session route looks for its place after a second of silence.
+    await new Promise((resolve) => setTimeout(resolve, 3500));
+    const table = await cli(['builds', oneAtATime]);
+    expect(table.stdout).toMatch(/^BUILD +STATE +ROUTE +AGE +TIME +STEPS +PLACE +OF$/m);
+    expect(table.stdout).toMatch(/ queued +session .* [12] of 2 /);
+    for (const build of queued)
+      expect(await cli(['cancel', oneAtATime, build.id])).toMatchObject({
+        exitCode: 0,
+        stderr: `${build.id} is cancelled`,
+      });
+    for (const run of await Promise.all(waiting)) {
+      expect(run.stderr).toMatch(/^#\d+ \[queue\] wait for a turn$/m);
+      expect(run.stderr).toMatch(/^#\d+ [\d.]+ waiting: (1st|2nd) of [12] \(1 build runs\)$/m);
+      expect(run.exitCode).toBe(130);
+    }
+    expect((await cli(['cancel', oneAtATime, id])).stderr).toBe(`${id} is cancelled`);
+    expect((await cli(['cancel', oneAtATime, id])).exitCode).toBe(0);
+    expect(await cli(['cancel', oneAtATime, 'nobody'])).toMatchObject({ exitCode: 2 });
+  });
+
+  test('watch shows what build showed, and ends as it did', async () => {
+    const failed = await buildSlow('3');
+    expect(failed.exitCode).toBe(1);
+    const { id } = (await listed()).at(-1) ?? { id: '' };
+    const watched = await cli(['watch', oneAtATime, id]);
+    expect(watched.exitCode).toBe(1);
+    expect(watched.stderr).toMatch(/^#\d+ [\d.]+ begun 3$/m);
+    expect(watched.stderr).toMatch(/ {2}\d+ \| >>> RUN echo begun/);
+    expect(watched.stderr).toMatch(/^error: .*exit code: 3$/m);
+    const after = await cli(['watch', oneAtATime, id, '--after', '999']);
+    expect(after.stderr).toMatch(/has no event 999 yet/);
+    expect(await cli(['watch', oneAtATime, 'nobody'])).toMatchObject({ exitCode: 2 });
+  });
+});

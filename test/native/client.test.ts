@@ -44,11 +44,23 @@ test('the state comes at once, and a watcher that leaves is let go', async () =>
   expect((await client.info()).state?.phase).toBe('READY');
 });
 
+test('a stage that stacks too many layers is refused before BuildKit is asked', async () => {
+  const context = await makeContext(machines.dir, `${fromBusybox}${'RUN x\n'.repeat(500)}`);
+  const events = await collect(client.build({ id: 'deep' }, tarOf(context)));
+  const result = events.at(-1)?.result;
+  expect(result?.error?.error).toMatchObject({
+    code: 'DEPTH_LIMIT',
+    message: 'The stage base stacks 501 layers; overlayfs mounts at most 500',
+    facts: { stage: 'base', depth: '501', limit: '500', line: '503' },
+  });
+  expect(events.some(({ status }) => status?.length)).toBe(false);
+});
+
 test('a build gives numbered events to its result, and is known afterwards', async () => {
   const context = await makeContext(machines.dir, `${fromBusybox}RUN echo one\n`);
   const events = await collect(client.build({ id: 'one' }, tarOf(context)));
   const kept = events
-    .filter((event) => event.started || event.status || event.result || event.durable)
+    .filter((event) => event.started || event.received || event.status || event.result || event.durable)
     .map(({ seq }) => seq);
   expect(kept).toEqual(kept.map((_, index) => index + 1));
   expect(events.at(-2)?.result?.steps).toMatchObject({ total: 2 });

@@ -63,3 +63,21 @@ test('when the thread dies the error keeps its code and its words, and the gate 
   expect((await build(gate, `${fromBusybox}RUN echo fine\n`)).exitCode).toBe(0);
   expect([...gate.recorder.outcomes.values()].map(({ code }) => code)).toEqual([2, 0]);
 });
+
+test("warnings that are too large for BuildKit's progress do not end the build, and its error is the true one", async () => {
+  const gate = await open();
+  const bare: TestGate = { ...gate, socket: buildkitd.socket };
+  const filler = `# ${'x'.repeat(998)}\n`.repeat(8500);
+  const stages = Array.from({ length: 12 }, (_, at) => `FROM base as stage-${at}\nRUN echo ${at}\n`).join('');
+  const good = `${fromBusybox}${filler}${stages}`;
+  const plain = await build(bare, good);
+  // So it is today; when BuildKit sends its warnings otherwise, all this can go.
+  expect(plain.stderr).toContain('trying to send message larger than max');
+  const passed = await build(gate, good);
+  expect(passed.stderr).toContain('[buildvisor] the progress ends here, and the build goes on');
+  expect(passed.exitCode).toBe(0);
+  const failed = await build(gate, `${good}RUN exit 9\n`);
+  expect(failed.exitCode).toBe(1);
+  expect(failed.stderr).toContain('>>> RUN exit 9');
+  expect(failed.stderr).toMatch(/error: failed to solve: process .* did not complete successfully: exit code: 9/);
+});

@@ -137,6 +137,10 @@ describe('direct calls', () => {
       await answers(buildkitd.socket);
       const straight = await answers(buildkitd.socket);
       const gated = await answers(gate.socket);
+      // The gate answers a build's Ping itself: its client has 15 s, and the build may wait for longer than that.
+      const [ping = ''] = [...gated.keys()].filter((call) => call.endsWith('LLBBridge/Ping'));
+      expect(gated.get(ping)).toMatchObject({ code: 'OK' });
+      gated.delete(ping);
       for (const [call, outcome] of gated) expect(outcome, call).toEqual(straight.get(call));
       expect([...straight.values()].filter(({ code }) => code === 'OK').length).toBeGreaterThan(8);
     },

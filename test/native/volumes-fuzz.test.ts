@@ -4,11 +4,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { findMount, mount, unmount } from '../../agent/sys/mount.ts';
 import type { Platform } from '../../agent/sys/platform.ts';
 import { close } from '../../agent/volumes/close.ts';
 import { findDrive } from '../../agent/volumes/drive.ts';
+import { findErrors } from '../../agent/volumes/filesystem-errors.ts';
 import { openCache } from '../../agent/volumes/open-cache.ts';
 import { openScratch } from '../../agent/volumes/open-scratch.ts';
 import { renderVolumeLabel } from '../../common/volume-label.ts';
@@ -16,7 +17,12 @@ import { cacheOptions, MiB, openLab } from './volume-lab.ts';
 
 const bytes = 33 * MiB;
 const seed = Number(process.env.FUZZ_SEED ?? 4);
+/** `npm run soak -- volumes` sets more. */
 const runs = Number(process.env.FUZZ_RUNS ?? 8);
+/** Milliseconds a run may take, on a machine that is busy. */
+const runMs = 5_000;
+
+vi.setConfig({ testTimeout: Math.max(120_000, runs * runMs) });
 
 /** An image file in place of a device: all that decides reads it alike, and a format or a mount of it would show. */
 class Image {
@@ -147,6 +153,30 @@ test('pieces of our volumes, put together otherwise, are no volume', async () =>
     },
     Math.ceil(runs / 2),
   );
+});
+
+/** Where most of what e2fsck looks at lies on a volume of this size: group descriptors, bitmaps, inodes, folders. */
+const metadataEnd = 3 * MiB;
+
+test('a volume of ours with any damage inside is in order when it is opened, or is refused', async () => {
+  await check(fc.oneof(patches(4096, metadataEnd), patches(4096, bytes)), async (data) => {
+    using image = new Image();
+    const content = Buffer.from(ours);
+    for (const patch of data) content.set(patch.data, patch.offset);
+    writeFileSync(image.path, content);
+    await using victim = openLab({ copyOf: image.path });
+    const opened = await openCache(victim.drive(), victim.platform, { ...cacheOptions, check: 'always' }).catch(
+      (error) => {
+        expect(error).toMatchObject({ code: 'VOLUME_DAMAGED', hint: expect.stringMatching(/./) });
+        return undefined;
+      },
+    );
+    if (opened === undefined) return expect(findMount(victim.platform.cacheMount)).toBeUndefined();
+    writeFileSync(join(opened.root, 'file'), Buffer.alloc(MiB, 1));
+    expect(findErrors(opened)).toBeUndefined();
+    await close(opened);
+    execFileSync('e2fsck', ['-f', '-n', victim.device], { stdio: 'pipe' });
+  });
 });
 
 const features = [

@@ -6,6 +6,7 @@ import type { Logger } from '../../agent/log.ts';
 import { findMount, mount, mountNow, unmount, unmountNow } from '../../agent/sys/mount.ts';
 import { check } from '../../agent/volumes/check.ts';
 import { close } from '../../agent/volumes/close.ts';
+import { Durability } from '../../agent/volumes/durability.ts';
 import { findErrors, watchErrors } from '../../agent/volumes/filesystem-errors.ts';
 import { openCache } from '../../agent/volumes/open-cache.ts';
 import { probe } from '../../agent/volumes/probe.ts';
@@ -154,6 +155,19 @@ test('an error the kernel finds is told, leaves the volume marked, and is gone a
   const last = await open(lab);
   expect(last).toMatchObject({ why: undefined, volume: { wasUnclean: false } });
   await close(last.volume);
+});
+
+test('nothing is durable once the kernel writes no more to the volume', async () => {
+  await using lab = openLab();
+  const { volume } = await open(lab);
+  const durability = new Durability(volume);
+  writeFileSync(join(volume.root, 'before'), 'x');
+  await durability.sync();
+  writeFileSync(join(volume.root, 'after'), 'x');
+  writeFileSync(`/sys/fs/ext4/${basename(lab.device)}/trigger_fs_error`, 'a test');
+  for (let times = 0; times < 3; times++)
+    await expect(durability.sync()).rejects.toMatchObject({ code: 'VOLUME_DAMAGED' });
+  await close(volume);
 });
 
 test('a volume that cannot be unmounted stays marked as in use', async () => {

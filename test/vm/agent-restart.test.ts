@@ -1,7 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { Info } from '../../host/client/types.ts';
@@ -153,12 +156,32 @@ test('two GiB of memory are enough for all that', async () => {
   );
 });
 
-test('a cache volume whose file has grown is grown while it is mounted, and is warm', async () => {
+/** What of a volume has its data go through the journal. */
+const journaled = [
+  ...['/journaled', '/root', '/root/runc-overlayfs', '/root/runc-overlayfs/snapshots', '/root/cache.db'],
+  ...['/root/runc-overlayfs/metadata_v2.db', '/root/runc-overlayfs/snapshots/metadata.db'],
+];
+
+/** Works on the cache volume while no machine has it. @returns what debugfs printed */
+function debugfs(...commands: string[]): string {
+  const image = join(machines.dirOf(parseScope('vm/restart')), 'cache.img');
+  return execFileSync('debugfs', ['-w', '-f', '-', image], { input: commands.join('\n'), encoding: 'utf8' });
+}
+
+test('a cache volume of an older make whose file has grown is brought to date while it is mounted, and is warm', async () => {
   await down(machines.scope('vm/restart'));
+  expect(readFileSync(machine.consoleLog, 'utf8')).toContain('BUILDVISOR END {"code":"OK"');
+  // EXT4_EXTENTS_FL alone: without EXT4_JOURNAL_DATA_FL, as volumes were made before databases went through the journal.
+  debugfs(...journaled.map((path) => `set_inode_field ${path} flags 0x80000`));
+  expect(debugfs(...journaled.map((path) => `stat ${path}`)).match(/Flags: 0x80000$/gm)).toHaveLength(journaled.length);
   machine = await up(3 * gib);
-  const cache = (await info()).volumes.find(({ name }) => name === 'cache');
+  const { volumes, capabilities } = await info();
+  const cache = volumes.find(({ name }) => name === 'cache');
   expect(Number(cache?.sizeBytes)).toBeGreaterThan(2.8 * gib);
   expect(cache).toMatchObject({ formatted: false, wasUnclean: false });
+  expect(capabilities).toContainEqual({ name: 'durable-cache', available: true, reason: '' });
   expect(readFileSync(machine.consoleLog, 'utf8')).toContain('grew the cache volume to its device');
   expect((await buildOn(machine, { context: warm })).counts).toEqual({ total: 2, cached: 2, run: 0 });
+  await down(machines.scope('vm/restart'));
+  expect(debugfs(...journaled.map((path) => `stat ${path}`)).match(/Flags: 0x84000$/gm)).toHaveLength(journaled.length);
 }, 240_000);

@@ -1,6 +1,7 @@
 import type { BuildvisorError } from '../../../common/errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Call, CallTap } from '../call.ts';
+import type { Greeting } from '../solves/greeting.ts';
 import type { Recordings } from '../solves/recordings.ts';
 import type { Sessions } from '../solves/sessions.ts';
 import type { Solves } from '../solves/solves.ts';
@@ -17,6 +18,7 @@ import { traceRoute } from './trace-route.ts';
 export interface RouteContext {
   solves: Solves;
   sessions: Sessions;
+  greeting: Greeting;
   recordings: Recordings;
   traces: Traces;
   pong: Pong;

@@ -5,10 +5,10 @@ import type { RouteContext } from './router.ts';
 const sessionId = 'x-docker-expose-session-uuid';
 
 /** A Session: held with the builds that use it. */
-export function sessionRoute({ sessions, traces }: RouteContext, call: Call): CallTap {
+export function sessionRoute({ sessions, greeting, traces }: RouteContext, call: Call): CallTap {
   call.headers = traces.ofNone(call.headers);
   const id = call.headers.find(([name]) => name === sessionId)?.[1];
   if (id === undefined) call.open();
   else sessions.arrive(id, call);
-  return {};
+  return greeting.learn();
 }

@@ -3,7 +3,9 @@ import type { Logger } from '../../log.ts';
 import type { Call, CallTap } from '../call.ts';
 import { MessageReader } from '../messages.ts';
 import type { StatusStream } from '../solves/recordings.ts';
+import { grpcCodes } from '../status.ts';
 import { Opening } from './opening.ts';
+import { progressEnds } from './progress-ends.ts';
 import type { RouteContext } from './router.ts';
 
 /** A Status: held with its build, and recorded. */
@@ -28,6 +30,13 @@ export function statusRoute({ solves, recordings, traces, log }: RouteContext, c
   return {
     request: (chunk) => opening.push(chunk),
     response: (chunk) => responses.push(chunk),
+    ending: (status) => {
+      if (stream === undefined || status.code !== grpcCodes.resourceExhausted) return undefined;
+      log.warn({ ref: stream.ref, error: status.message }, "a build's progress is too large for BuildKit itself");
+      const message = progressEnds();
+      recordings.status(stream, message);
+      return { status: { code: grpcCodes.ok, message: '', details: undefined }, message };
+    },
     outlivesClient: () => stream !== undefined && recordings.isNeeded(stream),
     ended: () => {
       if (responses.broken)

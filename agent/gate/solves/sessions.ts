@@ -1,11 +1,13 @@
 import type { Call } from '../call.ts';
 
+import type { Greeting } from './greeting.ts';
+
 /**
- * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, and while none does; and how long
- * it is held at most. A client's end of a session is an HTTP/2 server that closes when it hears nothing for 10 s
- * (golang.org/x/net/http2, prefaceTimeout).
+ * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, and while none does; and when one
+ * that waits with its build is greeted, since a client's end of a session is an HTTP/2 server that closes when it hears nothing for
+ * 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead.
  */
-const limits = { busy: 5000, free: 1000, most: 8000 };
+const limits = { busy: 5000, free: 1000, greet: 5000 };
 
 interface Session {
   /** Solves that name it and wait. */
@@ -23,10 +25,12 @@ interface Session {
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
   readonly #isBusy: () => boolean;
+  readonly #greeting: Greeting;
 
   /** @param isBusy whether builds wait */
-  constructor(isBusy: () => boolean) {
+  constructor(isBusy: () => boolean, greeting: Greeting) {
     this.#isBusy = isBusy;
+    this.#greeting = greeting;
   }
 
   /** A client's Session. */
@@ -36,11 +40,14 @@ export class Sessions {
       call.open();
       return;
     }
-    const limit = session.waiting > 0 ? limits.most : this.#isBusy() ? limits.busy : limits.free;
-    session.calls.set(
-      call,
-      setTimeout(() => call.open(), limit),
-    );
+    if (session.waiting > 0) this.#greetLater(session, call);
+    else {
+      const limit = this.#isBusy() ? limits.busy : limits.free;
+      session.calls.set(
+        call,
+        setTimeout(() => call.open(), limit),
+      );
+    }
     call.whenOver(() => {
       clearTimeout(session.calls.get(call));
       session.calls.delete(call);
@@ -53,14 +60,7 @@ export class Sessions {
     for (const id of ids) {
       const session = this.#get(id);
       session.waiting++;
-      for (const [call, timer] of session.calls) {
-        clearTimeout(timer);
-        const left = limits.most - (performance.now() - call.arrivedAt);
-        session.calls.set(
-          call,
-          setTimeout(() => call.open(), Math.max(0, left)),
-        );
-      }
+      if (session.waiting === 1) for (const call of session.calls.keys()) this.#greetLater(session, call);
     }
   }
 
@@ -87,6 +87,15 @@ export class Sessions {
       if (session.waiting === 0) for (const call of session.calls.keys()) call.open();
       this.#prune(id, session);
     }
+  }
+
+  #greetLater({ calls }: Session, call: Call): void {
+    clearTimeout(calls.get(call));
+    const left = limits.greet - (performance.now() - call.arrivedAt);
+    const greet = (): void => {
+      if (!this.#greeting.send(call)) call.open();
+    };
+    calls.set(call, setTimeout(greet, Math.max(0, left)));
   }
 
   #get(id: string): Session {

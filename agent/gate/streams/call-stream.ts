@@ -2,6 +2,7 @@ import type { Call, CallEnd, CallTap, HeaderField, Route } from '../call.ts';
 import type { GateRecorder, Origin } from '../recorder.ts';
 import { type GrpcStatus, grpcCodes, readGrpcStatus, statusFields, unavailable } from '../status.ts';
 import {
+  dataFrames,
   errorCodes,
   frameFlags,
   frameHeaderBytes,
@@ -11,6 +12,7 @@ import {
   rstStream,
   windowUpdate,
 } from '../wire/frames.ts';
+import { asTrailers, EarlyAnswer } from './early-answer.ts';
 import { Held } from './held.ts';
 import { InOrder } from './in-order.ts';
 import type { Link } from './link.ts';
@@ -58,6 +60,7 @@ export class CallStream implements Call {
   #upstreamEnded = false;
   #answering = false;
   #ownAnswer: OwnAnswer | undefined;
+  #early: EarlyAnswer | undefined;
   #over = false;
   #end: CallEnd | undefined;
   #whenOver: (() => void)[] = [];
@@ -139,6 +142,17 @@ export class CallStream implements Call {
       this.#part();
     }
     this.#finish({ status, calledOff: wasOpen });
+  }
+
+  answerEarly(bytes: Buffer): boolean {
+    const { down, toClient, clientWindow } = this.#link;
+    if (this.#state !== 'held' || this.#answering || bytes.length > clientWindow + this.#window) return false;
+    this.#early = new EarlyAnswer(bytes);
+    this.#answering = true;
+    this.#unread = bytes.length;
+    down.follow(this.id, toClient.frames(this.id, responseHeaders, false));
+    for (const frame of dataFrames(this.id, bytes, false)) down.passOwed(this.id, frame);
+    return true;
   }
 
   whenOver(then: () => void): void {
@@ -254,11 +268,23 @@ export class CallStream implements Call {
   #passHeaders(fields: HeaderField[], ended: boolean): void {
     if (this.#state !== 'open' && this.#state !== 'alone') return;
     this.#upstreamEnded = ended;
-    if (this.#state === 'open') {
+    if (this.#state === 'open' && (ended || !this.#early)) {
+      const passed = (ended && this.#endInstead(fields)) || (this.#early ? asTrailers(fields) : fields);
       this.#answering = true;
-      this.#link.down.follow(this.id, this.#link.toClient.frames(this.id, fields, ended));
+      this.#link.down.follow(this.id, this.#link.toClient.frames(this.id, passed, ended));
     }
     if (ended) this.#endUpstream(readGrpcStatus(fields));
+  }
+
+  /** The trailers that the route wants in place of buildkitd's; what is to be said before them is sent. */
+  #endInstead(fields: HeaderField[]): HeaderField[] | undefined {
+    const { down, clientWindow } = this.#link;
+    const instead = this.#answering ? this.#tap.ending?.(readGrpcStatus(fields)) : undefined;
+    if (!instead) return undefined;
+    const last = new OwnAnswer(this.id, instead.message, statusFields(instead.status));
+    const frames = last.take(clientWindow + this.#window - this.#unread);
+    if (last.isSent) for (const frame of frames) down.passOwed(this.id, frame);
+    return last.trailers;
   }
 
   #passData(frame: Buffer, content: Buffer, ended: boolean): void {
@@ -267,6 +293,21 @@ export class CallStream implements Call {
     if (this.#state !== 'open' && this.#state !== 'alone') {
       down.giveBack(flow);
       return;
+    }
+    if (this.#early) {
+      const known = this.#early.leaveOut(content);
+      if (known === undefined) {
+        down.giveBack(flow);
+        this.answer(otherAnswer);
+        return;
+      }
+      if (known > 0) {
+        const rest = content.subarray(known);
+        down.giveBack(flow - rest.length);
+        if (rest.length === 0 && !ended) return;
+        for (const next of dataFrames(this.id, rest, ended)) this.#passData(next, rest, ended);
+        return;
+      }
     }
     this.#upstreamEnded = ended;
     this.#tap.response?.(content);
@@ -378,6 +419,12 @@ const responseHeaders: HeaderField[] = [
   [':status', '200'],
   ['content-type', 'application/grpc'],
 ];
+
+const otherAnswer: GrpcStatus = {
+  code: grpcCodes.internal,
+  message: 'buildkitd answered otherwise than it did to others',
+  details: undefined,
+};
 
 const tooLate: GrpcStatus = {
   code: grpcCodes.deadlineExceeded,

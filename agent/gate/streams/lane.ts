@@ -10,6 +10,12 @@ import {
 } from '../wire/frames.ts';
 import type { Outlet } from '../wire/outlet.ts';
 
+/** Where a {@link Lane} writes: DATA to its receiver, credit to its sender. */
+export interface LaneEnds {
+  receiver: Pick<Outlet, 'write'>;
+  sender: Pick<Outlet, 'write'>;
+}
+
 /** A frame that waits, and what of the connection's window it takes. */
 interface Waiting {
   stream: number;
@@ -27,8 +33,8 @@ interface Waiting {
  * What does not fit the receiver's window waits in order, and is no more than was owed.
  */
 export class Lane {
-  readonly #receiver: Outlet;
-  readonly #sender: Outlet;
+  readonly #receiver: LaneEnds['receiver'];
+  readonly #sender: LaneEnds['sender'];
   #waiting: Waiting[] = [];
   /** Frames that wait, of each stream that has some. */
   readonly #waitingOf = new Map<number, number>();
@@ -41,7 +47,7 @@ export class Lane {
   #refund = 0;
   #scheduled = false;
 
-  constructor({ receiver, sender }: { receiver: Outlet; sender: Outlet }) {
+  constructor({ receiver, sender }: LaneEnds) {
     this.#receiver = receiver;
     this.#sender = sender;
   }

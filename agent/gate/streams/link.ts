@@ -38,6 +38,8 @@ export class Link {
   clientMaxHeaders = Number.POSITIVE_INFINITY;
   /** buildkitd's SETTINGS that the client has not acknowledged. */
   unacknowledged = 0;
+  /** Whether buildkitd has sent HEADERS or DATA since the last PING that was passed to it. */
+  hasSpoken = false;
   /** Whether the client's connection is over. */
   clientGone = false;
   /** Whether buildkitd takes calls on this connection. */

@@ -94,7 +94,7 @@ async function openRoute(
       'tar -C DIR -c . | buildvisor build - --detach',
     );
   const { buildSession, checkDirectory } = await import('./session-route.ts');
-  checkDirectory(context, flags.file);
+  await checkDirectory(context, flags.file, flags.target);
   return buildSession;
 }
 

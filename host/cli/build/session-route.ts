@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { checkDepth } from '../../../common/dockerfile/check.ts';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../../common/errors.ts';
 import { buildDirectory } from '../../client/build-directory.ts';
 import { artefact, readArtefacts } from '../../machine/artefacts.ts';
@@ -11,9 +12,9 @@ import type { RouteJob, RouteResult } from './run.ts';
 
 /**
  * Checks a context before anything is booted.
- * @throws BuildvisorError `USAGE`, `DOCKERFILE_MISSING`
+ * @throws BuildvisorError `USAGE`, `DOCKERFILE_MISSING`, `DEPTH_LIMIT`
  */
-export function checkDirectory(context: string, file: string | undefined): void {
+export async function checkDirectory(context: string, file: string | undefined, target?: string): Promise<void> {
   const found = statSync(context, { throwIfNoEntry: false });
   if (/^[a-z+]+:\/\//.test(context))
     throw usageError(`${context} is a URL; a context is a directory or - for a tar on stdin`);
@@ -21,7 +22,8 @@ export function checkDirectory(context: string, file: string | undefined): void 
   if (!found.isDirectory())
     throw usageError(`${context} is not a directory`, 'A tar goes to stdin: buildvisor build - < FILE.');
   const dockerfile = file ?? join(context, 'Dockerfile');
-  if (statSync(dockerfile, { throwIfNoEntry: false })?.isFile()) return;
+  const stats = statSync(dockerfile, { throwIfNoEntry: false });
+  if (stats?.isFile()) return checkDepth(dockerfile, dockerfile, stats.size, target);
   throw new BuildvisorError('DOCKERFILE_MISSING', `There is no Dockerfile ${dockerfile}`, {
     hint: 'Give its path with --file.',
     facts: { path: dockerfile },

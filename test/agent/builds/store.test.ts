@@ -17,6 +17,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 const until = <T>(what: string, probe: () => T | undefined): Promise<T> =>
   pollUntil({ limitMs: 5000, everyMs: 2, what }, probe);
 
+const none = { running: 0, waiting: 0 };
 const outcome: SolveOutcome = { code: 0, message: '', details: undefined, exporter: {}, cancelled: false };
 
 /** A build that passes at once. */
@@ -53,13 +54,13 @@ test('builds of an agent that died are interrupted, finished ones are as they we
     ['done', 'SUCCEEDED'],
     ['running', 'INTERRUPTED'],
   ]);
-  expect(await second.find('ref-1')?.record(0)).toMatchObject({
+  expect(await second.find('ref-1')?.record(none)).toMatchObject({
     durable: true,
     about: { target: 'app' },
     result: { digest: 'd' },
   });
   const found = second.find('running');
-  expect(await found?.record(0)).toMatchObject({
+  expect(await found?.record(none)).toMatchObject({
     lastSeq: 2,
     code: 'BUILD_INTERRUPTED',
     result: { error: { error: { code: 'BUILD_INTERRUPTED', retryable: true } } },
@@ -73,8 +74,8 @@ test('the result of a build that is over comes from its file', async () => {
   const store = new BuildStore(storeOptions(dir));
   await store.load();
   const build = await pass(store, 'a');
-  expect(await build.record(0)).toMatchObject({ state: 'SUCCEEDED', result: { digest: 'sha256:a', exporter: {} } });
-  expect(build.summary(0)).not.toHaveProperty('result');
+  expect(await build.record(none)).toMatchObject({ state: 'SUCCEEDED', result: { digest: 'sha256:a', exporter: {} } });
+  expect(build.summary(none)).not.toHaveProperty('result');
 });
 
 test('the oldest that have ended are forgotten: by number, by size, by age; none that runs', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { writeBytes } from '../../../common/protobuf.ts';
+import { frameMessage } from '../../../agent/gate/messages.ts';
+import { writeBytes, writeString } from '../../../common/protobuf.ts';
 import { openDesk, type ScriptedCall } from './scripted.ts';
 
 beforeEach(() =>
@@ -125,16 +126,27 @@ describe('what waits', () => {
     expect(journal).toEqual(['open status a']);
   });
 
-  test('a session is let go before its client gives it up', () => {
+  test('a session is let go before its client gives it up, or greeted as buildkitd would', () => {
     const { journal, client } = openDesk({ maxBuilds: 1 });
     const one = client();
-    one.solve('a', plain);
+    const a = one.solve('a', { ...plain, session: 'sa' });
     one.session('s');
     one.solve('b', { session: 's' });
-    vi.advanceTimersByTime(7999);
+    vi.advanceTimersByTime(4999);
     expect(journal).not.toContain('open session s');
     vi.advanceTimersByTime(1);
     expect(journal).toContain('open session s');
+    // BytesMessage: data = 1. The frame is SETTINGS without any (RFC 9113, 6.5).
+    const words = ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0'].map((word) => writeString(1, word));
+    const known = one.session('sa');
+    for (const word of [...words, Buffer.from('more')]) known.respond(word);
+    const held = one.session('t');
+    one.solve('c', { session: 't' });
+    vi.advanceTimersByTime(60_000);
+    expect(held.isOpen).toBe(false);
+    expect(held.early).toEqual(Buffer.concat(words.map(frameMessage)));
+    finish(a);
+    expect(journal).toContain('open solve b');
   });
 
   test('a Solve is read as it comes, in bits, and no further than a client may send', () => {

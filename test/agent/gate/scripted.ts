@@ -21,6 +21,8 @@ export class ScriptedCall implements Call {
   isOpen = false;
   isOver = false;
   answered: { status: GrpcStatus; message: Buffer | undefined } | undefined;
+  /** What was answered before it went to buildkitd. */
+  early: Buffer | undefined;
   readonly #name: string;
   readonly #journal: Journal;
   readonly #whenOver: (() => void)[] = [];
@@ -53,6 +55,13 @@ export class ScriptedCall implements Call {
     this.answered = { status, message };
     this.#journal.push(`answer ${this.#name} ${status.code}`);
     this.#end({ status, calledOff: this.isOpen });
+  }
+
+  answerEarly(bytes: Buffer): boolean {
+    if (this.isOpen || this.isOver) return false;
+    this.early = bytes;
+    this.#journal.push(`greet ${this.#name}`);
+    return true;
   }
 
   whenOver(then: () => void): void {

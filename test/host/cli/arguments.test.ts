@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -144,5 +144,16 @@ describe('without a VM', () => {
       expect(err).toMatch(/^error: .*\nhint: `buildvisor up a\/b` boots it\.$/);
       expect(code).toBe(2);
     },
+  );
+});
+
+test('a stage that stacks too many layers is refused before anything is booted', async () => {
+  writeFileSync(join(dir, 'deep'), `FROM a AS deep\n${'RUN x\n'.repeat(501)}FROM a\n`);
+  const { code, err } = await run('build . -s a/b -f deep --target deep');
+  expect(code).toBe(1);
+  expect(err).toBe(
+    'error: The stage deep stacks 501 layers; overlayfs mounts at most 500\n' +
+      'hint: deep:502 is the first too many. Put several commands into one RUN (as a heredoc they may stay lines of their own), ' +
+      'several files into one COPY, or copy with COPY --link, whose layers do not stack.',
   );
 });
