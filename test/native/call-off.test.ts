@@ -1,8 +1,8 @@
-/** A build is cancelled while its push stands still, at a registry that takes uploads and never answers. */
+/** Builds are called off while a push stands still, at a registry that takes uploads and never answers, and while a step floods the log. */
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import { createServer as createSocketServer } from 'node:net';
+import { createServer as createSocketServer, type Server as SocketServer } from 'node:net';
 import { join } from 'node:path';
 import { create } from 'tar';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -22,6 +22,7 @@ let uploads = 0;
 let daemon: TestBuildkitd;
 let builds: Builds;
 let gate: Gate;
+let door: SocketServer;
 let dir: string;
 
 beforeAll(async () => {
@@ -46,14 +47,20 @@ beforeAll(async () => {
     runDir: dir,
     scratchDir: join(dir, 's'),
     contextBytes: 1e9,
+    logBytes: 2_000_000,
     idle: new Idle(0, () => undefined),
     log,
     onChange: () => undefined,
   });
   gate = new Gate({ upstream: daemon.socket, recorder: builds.recorder, log, maxBuilds: 4 });
   builds.attach(gate);
+  const path = join(dir, 'gate.sock');
+  door = createSocketServer({ allowHalfOpen: true }, (socket) => gate.accept(socket)).listen(path);
+  await once(door, 'listening');
+  chmodSync(path, 0o600);
 });
 afterAll(async () => {
+  door?.close();
   await gate?.close();
   await daemon?.stop();
   registry.closeAllConnections();
@@ -68,7 +75,7 @@ const clients = (): string[] =>
 const untilPushed = (before: number): Promise<true> =>
   pollUntil({ limitMs: 60_000, everyMs: 20, what: 'the push' }, () => (uploads > before ? true : undefined));
 
-test('of our API', async () => {
+test('while it pushes, of our API', async () => {
   const folder = await makeContext(dir, `${fromBusybox}RUN echo pushed\n`);
   const wire = { id: 'push', detach: false, scope: '', dockerfile: '', target: '', network: '', noCache: false };
   const more = { generation: '', pull: false, buildArgs: {}, labels: {}, platforms: [] };
@@ -84,15 +91,11 @@ test('of our API', async () => {
   expect(gate.solving).toBe(0);
 });
 
-test('of another client, which is told', async () => {
-  const path = join(dir, 'gate.sock');
-  const server = createSocketServer({ allowHalfOpen: true }, (socket) => gate.accept(socket)).listen(path);
-  await once(server, 'listening');
-  chmodSync(path, 0o600);
+test('while it pushes, of another client, which is told', async () => {
   const before = uploads;
   const folder = await makeContext(dir, `${fromBusybox}RUN echo pushed too\n`);
   const locals = ['--local', `context=${folder}`, '--local', `dockerfile=${folder}`, '--frontend', 'dockerfile.v0'];
-  const client = buildctl(path, [
+  const client = buildctl(join(dir, 'gate.sock'), [
     ...['build', ...locals, '--output', `type=image,name=127.0.0.1:${port}/a/c:1,push=true`],
   ]);
   await untilPushed(before);
@@ -104,5 +107,16 @@ test('of another client, which is told', async () => {
   expect(exitCode).not.toBe(0);
   expect(stderr).toMatch(/cancel/i);
   expect(clients()).toEqual([]);
-  server.close();
+});
+
+test('that floods the log, before it fills the memory of buildkitd', async () => {
+  const folder = await makeContext(dir, `${fromBusybox}RUN exec busybox yes 'a line that is never the last one'\n`);
+  const locals = ['--local', `context=${folder}`, '--local', `dockerfile=${folder}`, '--frontend', 'dockerfile.v0'];
+  const { exitCode, stderr } = await buildctl(join(dir, 'gate.sock'), ['build', '--progress=quiet', ...locals]);
+  expect(exitCode).not.toBe(0);
+  expect(stderr).toContain("The build's steps wrote more than 2.00 MB of log");
+  const build = builds.list().at(-1);
+  await build?.ended;
+  expect(build).toMatchObject({ state: 'FAILED', code: 'BUILD_FAILED' });
+  expect(clients()).toEqual([]);
 });
