@@ -18,6 +18,9 @@ import type { Parts } from './parts.ts';
 import { Durability } from './volumes/durability.ts';
 import { usage, type Volume } from './volumes/volume.ts';
 
+/** What the logs of any build may be, in bytes. */
+const minLogBytes = 256 * 1024 ** 2;
+
 /** What {@link serve} works with. */
 export interface ServeOptions {
   parts: Parts;
@@ -86,6 +89,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         contextBytes: parts.config.limits.contextBytes,
         keep: parts.config.journal,
         stepLog: parts.config.buildkit.stepLog,
+        logBytes: mostLogBytes(buildsMemoryLimit()),
         idle,
         causes: {
           whyGone: async (limitMs, sinceMs) => parts.buildkitd?.whyGone(limitMs, sinceMs),
@@ -140,6 +144,11 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
       control.close();
     },
   };
+}
+
+/** Most bytes of log of one build, of which buildkitd holds somewhat more in memory: a quarter of what builds have together. */
+function mostLogBytes(memoryBytes: number): number {
+  return Math.max(minLogBytes, Math.floor(memoryBytes / 4));
 }
 
 /** The volume that holds BuildKit's root. */

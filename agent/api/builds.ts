@@ -8,9 +8,9 @@ import type { GetRequest__Output } from '../../common/generated/types/buildvisor
 import type { ListRequest__Output } from '../../common/generated/types/buildvisor/v1/ListRequest.ts';
 import type { ListResponse } from '../../common/generated/types/buildvisor/v1/ListResponse.ts';
 import type { WatchRequest__Output } from '../../common/generated/types/buildvisor/v1/WatchRequest.ts';
-import type { BuildState } from '../builds/build.ts';
 import type { Builds } from '../builds/builds.ts';
 import { checkSpec, type SpecRules } from '../builds/spec.ts';
+import type { BuildState } from '../builds/verdict.ts';
 import type { Handlers } from './calls.ts';
 import { type EventOrBytes, Follower } from './follower.ts';
 import type { StateBoard } from './state.ts';

@@ -1,24 +1,22 @@
 import { codecOf } from '../../common/descriptors.ts';
-import { BuildvisorError } from '../../common/errors.ts';
+import type { BuildvisorError } from '../../common/errors.ts';
 import type { BuildRecord } from '../../common/generated/types/buildvisor/v1/BuildRecord.ts';
 import type { Result } from '../../common/generated/types/buildvisor/v1/Result.ts';
 import { toWireError } from '../../common/grpc-errors.ts';
 import type { StepCounts } from '../../common/status.ts';
 import type { SolveAbout } from '../gate/about.ts';
 import type { QueuePlace, SolveOutcome } from '../gate/recorder.ts';
-import { withStep } from './causes.ts';
 import type { StepLogLimits } from './clip.ts';
-import { outcomeError, readDetails, toBuildError } from './failure.ts';
+import { readDetails, toBuildError } from './failure.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalHead } from './journal/records.ts';
 import type { Events } from './journal/stored-events.ts';
 import { LiveBuild } from './live.ts';
 import type { SolveCounts } from './recording.ts';
+import { type BuildState, failureOf, interrupted, stateOf } from './verdict.ts';
 
 /** How a build came in: through our API, or through the BuildKit API. */
 export type Route = 'api' | 'session';
-/** How a build is. */
-export type BuildState = 'QUEUED' | 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED' | 'INTERRUPTED';
 
 /** The one promise of all builds that are over. */
 const over = Promise.resolve();
@@ -179,7 +177,7 @@ export class Build {
     const rest = live.clipper.end();
     if (rest.length > 0) this.#append({ status: rest });
     const passed = live.outcome?.code === 0 && error === undefined;
-    const failure = passed ? undefined : (reasonOf(live) ?? explained(live) ?? error ?? solveError(live));
+    const failure = passed ? undefined : failureOf(live, error);
     this.endedAtMs = Date.now();
     this.state = stateOf(failure);
     this.code = failure?.code ?? '';
@@ -272,30 +270,4 @@ export class Build {
       clippedBytes: live.clipper.cutBytes,
     };
   }
-}
-
-function reasonOf({ calledOff }: LiveBuild): BuildvisorError | undefined {
-  return calledOff.signal.aborted ? (calledOff.signal.reason as BuildvisorError) : undefined;
-}
-
-function explained({ cause, steps }: LiveBuild): BuildvisorError | undefined {
-  return cause && withStep(cause, steps.failed());
-}
-
-function solveError({ outcome, steps }: LiveBuild): BuildvisorError {
-  const error = outcome && outcomeError(outcome, steps.failed());
-  return error ?? new BuildvisorError('BUILD_FAILED', 'The build ended before BuildKit took it');
-}
-
-function stateOf(failure: { code?: string } | undefined): BuildState {
-  if (failure === undefined) return 'SUCCEEDED';
-  if (failure.code === 'BUILD_CANCELLED') return 'CANCELLED';
-  return failure.code === 'BUILD_INTERRUPTED' ? 'INTERRUPTED' : 'FAILED';
-}
-
-function interrupted(): BuildvisorError {
-  return new BuildvisorError('BUILD_INTERRUPTED', 'The agent ended in the middle of the build', {
-    hint: 'Build again; what was done is in the cache.',
-    retryable: true,
-  });
 }

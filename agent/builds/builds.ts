@@ -3,16 +3,17 @@ import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { Logger } from '../log.ts';
-import type { Build, BuildState } from './build.ts';
+import type { Build } from './build.ts';
 import { type Causes, notTaken } from './causes.ts';
 import type { StepLogLimits } from './clip.ts';
-import { cancelled, clientGone, stopped } from './endings.ts';
+import { cancelled, clientGone, stopped, tooMuchLog } from './endings.ts';
 import type { Idle } from './idle.ts';
 import { receiveContext } from './receive.ts';
 import { Recording } from './recording.ts';
 import { type BuildsGate, solve } from './solve.ts';
 import { type BuildSpec, isStreamedBack } from './spec.ts';
 import { BuildStore, type KeepLimits } from './store.ts';
+import type { BuildState } from './verdict.ts';
 
 /** What {@link Builds} needs. */
 export interface BuildsOptions {
@@ -26,6 +27,8 @@ export interface BuildsOptions {
   contextBytes: number;
   /** How much is remembered of builds; journals never take more than a quarter of the scratch volume. */
   keep?: Partial<KeepLimits>;
+  /** Most bytes of log that the steps of a build may write. */
+  logBytes?: number;
   /** How much of each step's log the journal has. */
   stepLog?: StepLogLimits;
   idle: Idle;
@@ -55,6 +58,7 @@ const usualKeep: KeepLimits = {
   builds: 10_000,
 };
 const usualStepLog: StepLogLimits = { maxBytes: 16 * 1024 ** 2, maxBytesPerSecond: -1 };
+const usualLogBytes = 512 * 1024 ** 2;
 /** Share of the scratch volume that journals may take. */
 const scratchShare = 0.25;
 /** How long a cancelled build may take to be gone. */
@@ -78,7 +82,11 @@ export class Builds {
     const limits = { ...usualKeep, ...keep, totalBytes };
     this.#store = new BuildStore({ dir: join(scratchDir, 'journal'), log, keep: limits, stepLog });
     const onEnded = (build: Build): void => this.#told(build);
-    this.recorder = new Recording({ store: this.#store, idle, causes, log, onChange, onEnded });
+    const logBytes = options.logBytes ?? usualLogBytes;
+    const onFlood = (build: Build): void => this.#callOff(build, tooMuchLog(logBytes));
+    this.recorder = new Recording({
+      ...{ store: this.#store, idle, causes, log, onChange, onEnded, logBytes, onFlood },
+    });
   }
 
   /** Opens the folders and takes up the journals of an agent before this one. */
@@ -155,12 +163,7 @@ export class Builds {
     live.followers++;
     return () => {
       live.followers--;
-      const cancel = (): void => {
-        if (build.isOver) return;
-        this.cancel(build.id, clientGone()).catch((err: unknown) =>
-          this.#options.log.warn({ build: build.id, err }, 'a build without a client did not end'),
-        );
-      };
+      const cancel = (): void => this.#callOff(build, clientGone());
       // Nobody else has the rest of the context, or gets the output.
       if (owner && (!live.received || isStreamedBack(owner))) cancel();
       else if (live.followers === 0 && !build.isOver && !build.detached)
@@ -180,6 +183,14 @@ export class Builds {
       await build.ended;
     });
     return build;
+  }
+
+  /** Calls a build off that nobody waits for. */
+  #callOff(build: Build, reason: BuildvisorError): void {
+    if (build.isOver) return;
+    this.cancel(build.id, reason).catch((err: unknown) =>
+      this.#options.log.warn({ build: build.id, err }, 'a build that was called off did not end'),
+    );
   }
 
   /**

@@ -1,5 +1,5 @@
 import { BuildvisorError } from '../../common/errors.ts';
-import { formatDuration } from '../../common/units.ts';
+import { formatBytes, formatDuration } from '../../common/units.ts';
 
 /** Why a build was called off that somebody asked to cancel. */
 export function cancelled(): BuildvisorError {
@@ -11,6 +11,15 @@ export function clientGone(): BuildvisorError {
   return new BuildvisorError('BUILD_CANCELLED', 'The build was cancelled: its client went away', {
     facts: { why: 'client-gone' },
     hint: 'A build that is detached, or that somebody watches, goes on without its client.',
+  });
+}
+
+/** Why a build was called off whose steps flood the machine with log: buildkitd has all of it in memory until the build ends. */
+export function tooMuchLog(limitBytes: number): BuildvisorError {
+  const message = `The build's steps wrote more than ${formatBytes(limitBytes)} of log, which BuildKit holds in memory`;
+  return new BuildvisorError('BUILD_FAILED', message, {
+    facts: { why: 'log-size', limitBytes },
+    hint: 'Send the output of the step that wrote so much to a file.',
   });
 }
 

@@ -15,6 +15,8 @@ export class LiveBuild {
   /** Called when its place in the queue has changed. */
   readonly onPlace = new Set<() => void>();
   place: QueuePlace | undefined;
+  /** Bytes of logs that its steps have written. */
+  logBytes = 0;
   queuedAtMs: number | undefined;
   solveStartedAtMs: number | undefined;
   outcome: SolveOutcome | undefined;
@@ -33,7 +35,10 @@ export class LiveBuild {
    * @throws RangeError when it cannot be read
    */
   take(message: Buffer): Buffer {
-    const kept = this.clipper.pass(message, (vertex, data) => this.steps.addLog(vertex, data));
+    const kept = this.clipper.pass(message, (vertex, data) => {
+      this.logBytes += data.length;
+      this.steps.addLog(vertex, data);
+    });
     this.steps.add({ vertexes: decodeVertexes(message) });
     return kept;
   }

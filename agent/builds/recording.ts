@@ -15,6 +15,9 @@ export interface RecordingOptions {
   log: Logger;
   /** Called when a build has started, has begun to run or has ended. */
   onChange: () => void;
+  /** Called when the steps of a build have written more than so many bytes of log. */
+  logBytes: number;
+  onFlood: (build: Build) => void;
   /** Called when a build that came through the BuildKit API has its result. */
   onEnded: (build: Build) => void;
 }
@@ -67,8 +70,11 @@ export class Recording implements GateRecorder {
   }
 
   status(ref: string, message: Buffer): void {
+    const build = this.#solves.get(ref)?.build;
+    if (build === undefined) return;
     try {
-      this.#solves.get(ref)?.build.addStatus(message);
+      build.addStatus(message);
+      if ((build.live?.logBytes ?? 0) > this.#options.logBytes && !build.signal.aborted) this.#options.onFlood(build);
     } catch (error) {
       this.#options.log.warn({ ref, err: error }, 'status not readable');
     }

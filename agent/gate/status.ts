@@ -1,4 +1,5 @@
 import type { HeaderField } from './call.ts';
+import { decodeMessage, encodeMessage } from './errors/message.ts';
 
 /** gRPC's end of a call (grpc/doc/PROTOCOL-HTTP2.md). */
 export interface GrpcStatus {
@@ -27,7 +28,7 @@ export function readGrpcStatus(trailers: readonly HeaderField[]): GrpcStatus {
   const details = firstValue(trailers, 'grpc-status-details-bin');
   return {
     code: Number.isNaN(code) ? grpcCodes.unknown : code,
-    message: decodeMessage(firstValue(trailers, 'grpc-message')),
+    message: decodeMessage(firstValue(trailers, 'grpc-message')).toString(),
     details: details === '' ? undefined : Buffer.from(details, 'base64'),
   };
 }
@@ -50,19 +51,4 @@ export function unavailable(message: string): GrpcStatus {
 function firstValue(fields: readonly HeaderField[], wanted: string): string {
   for (const [name, value] of fields) if (name === wanted) return value;
   return '';
-}
-
-/** Percent-encodes what gRPC wants so: all but printable ASCII, and the percent sign. A lone surrogate becomes U+FFFD. */
-function encodeMessage(message: string): string {
-  return message.toWellFormed().replace(/[^ -$&-~]+/g, encodeURIComponent);
-}
-
-/** Percent-decodes; what is not well encoded stays as it is, as the protocol asks for. */
-function decodeMessage(encoded: string): string {
-  try {
-    return decodeURIComponent(encoded);
-  } catch (error) {
-    if (error instanceof URIError) return encoded;
-    throw error;
-  }
 }

@@ -155,6 +155,8 @@ export class UpstreamSide implements FrameSink {
 
   ping(frame: Buffer, ack: boolean): void {
     const { client, upstream, clientGone } = this.#link;
+    // What it said before it acknowledged a PING is counted for that one, not for the next.
+    if (ack) this.#link.hasSpoken = false;
     if (!clientGone) client.write(frame);
     else if (!ack) upstream.write(pingAck(frame.subarray(frameHeaderBytes)));
   }

@@ -6,8 +6,8 @@ import { LongFields } from './fields.ts';
 import type { BlockMessage, FromWorker } from './messages.ts';
 import { shortenFields } from './shorten.ts';
 
-/** How long it may take from the end of a block to its fields, in milliseconds. */
-const finishLimitMs = 30_000;
+/** How long the thread may say nothing, of whatever block, while a block that is whole waits for its fields, in milliseconds. */
+const silenceLimitMs = 30_000;
 /** Bytes that are sent to the thread at once, and that may be on their way for a block. */
 const pieceBytes = 256 * 1024;
 const mostUnread = 1024 ** 2;
@@ -76,7 +76,7 @@ export class LargeBlock {
     if (!this.#isOver) {
       this.#flush();
       this.#thread.send({ finish: { maxListBytes: this.#options.maxListBytes } }, []);
-      this.#timer = setTimeout(() => this.#thread.hung(), finishLimitMs);
+      this.#timer = setTimeout(() => this.#thread.hung(), silenceLimitMs);
     }
     return this.#fields.promise;
   }
@@ -86,6 +86,11 @@ export class LargeBlock {
     if (this.#isOver) return;
     if (this.#bytes > 0) this.#thread.send({ abort: true }, []);
     this.#end([]);
+  }
+
+  /** The thread has said something. */
+  alive(): void {
+    this.#timer?.refresh();
   }
 
   /** The thread's answer. */

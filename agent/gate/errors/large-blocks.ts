@@ -28,6 +28,11 @@ export class LargeBlocks {
     this.#program = program;
   }
 
+  /** Blocks that were begun and have not ended. */
+  get open(): number {
+    return this.#blocks.size;
+  }
+
   /** Begins a block. Its fields will fit what the client takes. */
   begin(options: BlockOptions = {}): LargeBlock {
     clearTimeout(this.#idle);
@@ -63,7 +68,10 @@ export class LargeBlocks {
     if (this.#worker) return this.#worker;
     const worker = new Worker(this.#program, { resourceLimits, name: 'gate-errors' });
     worker.unref();
-    worker.on('message', (message: FromWorker) => this.#blocks.get(message.block)?.answered(message));
+    worker.on('message', (message: FromWorker) => {
+      for (const block of this.#blocks.values()) block.alive();
+      this.#blocks.get(message.block)?.answered(message);
+    });
     worker.on('error', (error) => this.#lost(worker, error));
     worker.on('exit', (code) => this.#lost(worker, new Error(`its thread ended (${code})`)));
     this.#worker = worker;

@@ -26,6 +26,7 @@ import { sliceWrites } from '../../../agent/sys/slices.ts';
 import { buildvisorServices, packageDefinition } from '../../../common/descriptors.ts';
 import { BuildvisorError } from '../../../common/errors.ts';
 import { fromServiceError } from '../../../common/grpc-errors.ts';
+import { writeBytes, writeString } from '../../../common/protobuf.ts';
 import { protocolKey } from '../../../common/protocol.ts';
 import { parseScope } from '../../../common/scope.ts';
 import { connectApi } from '../../../host/client/connect.ts';
@@ -72,6 +73,7 @@ beforeEach(async () => {
       contextBytes: 10_000,
       idle,
       log,
+      logBytes: 1000,
     },
     onChange: () => undefined,
   });
@@ -304,6 +306,19 @@ describe('builds', () => {
     gone.abort();
     await running;
     await build.ended;
+  });
+
+  test('a build whose steps flood the machine with log fails, and says so', async () => {
+    const { recorder } = builds;
+    recorder.solveStarted({ ref: 'flood', build: undefined });
+    const line = Buffer.concat([writeString(1, 'sha256:a'), writeBytes(4, Buffer.alloc(600, 'x'))]);
+    for (let count = 0; count < 3; count++) recorder.status('flood', writeBytes(3, line));
+    expect(builds.get('flood').signal.aborted).toBe(true);
+    const outcome = { code: 1, message: 'cancelled', details: undefined, exporter: {}, cancelled: true };
+    recorder.solveEnded('flood', outcome);
+    await builds.get('flood').ended;
+    const { result } = await client.get('flood');
+    expect(result?.error?.error).toMatchObject({ code: 'BUILD_FAILED', facts: { why: 'log-size' }, retryable: false });
   });
 
   test('a client that goes in the middle of its context cancels the build', async () => {

@@ -42,7 +42,7 @@ export class Lab {
   readonly #upstreamSockets: Socket[] = [];
   readonly #clients = new Set<ClientHttp2Session>();
   readonly #connections = new Set<Connection>();
-  readonly #blocks = new LargeBlocks(openLog('silent'));
+  readonly blocks = new LargeBlocks(openLog('silent'));
 
   constructor({ route = pass, limits, whyGone = () => undefined, serve = answerOk }: LabOptions = {}) {
     this.budget = new HeldBudget(limits);
@@ -50,6 +50,7 @@ export class Lab {
       settings: { maxConcurrentStreams: 2 ** 31 },
       streamResetBurst: 100_000,
       streamResetRate: 100_000,
+      maxSendHeaderBlockLength: 64 * 1024 ** 2,
     });
     this.upstream.on('connection', (socket: Socket) => this.#upstreamSockets.push(socket));
     this.upstream.on('session', (session) => {
@@ -63,7 +64,7 @@ export class Lab {
     });
     const context = {
       ...{ upstream: join(this.dir, 'upstream.sock'), route, budget: this.budget, log: openLog('silent'), whyGone },
-      blocks: this.#blocks,
+      blocks: this.blocks,
       recorder: {
         ...{ solveStarted: none, status: none, solveEnded: none, solveQueued: none, solveMoved: none },
         activity: (delta: number) => {
@@ -112,7 +113,7 @@ export class Lab {
     for (const connection of this.#connections) connection.close();
     for (const socket of this.#sockets) socket.destroy();
     this.loseUpstream();
-    this.#blocks.close();
+    this.blocks.close();
     await new Promise((resolve) => this.#server.close(resolve));
     rmSync(this.dir, { recursive: true, force: true });
   }
