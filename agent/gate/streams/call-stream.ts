@@ -128,7 +128,8 @@ export class CallStream implements Call {
   }
 
   answer(status: GrpcStatus, message?: Buffer, trailers: HeaderField[] = []): void {
-    if (this.#over) return;
+    // Who hears that the client has reset it may answer it for that.
+    if (this.#over || this.#state === 'closed') return;
     const wasOpen = this.#state === 'open';
     if (this.#state === 'held') this.#held.leave();
     else this.#resetUpstream(errorCodes.cancel);
