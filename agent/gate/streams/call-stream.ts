@@ -67,9 +67,8 @@ export class CallStream implements Call {
 
   /** Lets the route decide; called once. */
   decide(route: Route): void {
-    const tap = route(this);
-    this.#tap = tap;
-    if (this.#ending.end) tap.ended?.(this.#ending.end);
+    this.#tap = route(this);
+    if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     if (this.#state !== 'held') return;
     if (!this.#held.enter()) {
       this.answer(tooMuchHeld);
@@ -93,8 +92,7 @@ export class CallStream implements Call {
     }
     const kept = this.#held.leave();
     this.#state = 'open';
-    const { window } = this.#reply;
-    this.#asked.begin(link.number(this), headers, { window, kept });
+    this.#asked.begin(link.number(this), headers, { window: this.#reply.window, kept });
   }
 
   answer(status: GrpcStatus, message?: Buffer, trailers: HeaderField[] = []): void {
@@ -102,8 +100,7 @@ export class CallStream implements Call {
     const wasOpen = this.#state === 'open';
     if (this.#state === 'held') this.#held.leave();
     else this.#asked.reset(errorCodes.cancel);
-    const end = [...statusFields(status), ...trailers];
-    if (this.#reply.answer(message, end, this.#clientEnded)) this.#close();
+    if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
     else this.#state = 'parting';
     this.#finish({ status, calledOff: wasOpen });
   }
@@ -129,7 +126,8 @@ export class CallStream implements Call {
     if (!this.isOver) this.#tap.request?.(content);
     if (this.#state === 'open') this.#asked.data(frame);
     else up.giveBack(flow);
-    if (this.#state === 'held') this.#keep(frame);
+    if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
+    else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
     this.#settle();
   }
 
@@ -243,8 +241,8 @@ export class CallStream implements Call {
     if (known > 0) {
       const rest = content.subarray(known);
       down.giveBack(flow - rest.length);
-      if (rest.length === 0 && !ended) return;
-      for (const next of dataFrames(this.id, rest, ended)) this.#passData(next, rest, ended);
+      if (rest.length > 0 || ended)
+        for (const next of dataFrames(this.id, rest, ended)) this.#passData(next, rest, ended);
       return;
     }
     this.#upstreamEnded = ended;
@@ -282,11 +280,6 @@ export class CallStream implements Call {
     if (!this.#clientEnded) this.#asked.end();
     this.#clientEnded = true;
     this.#ending.leave();
-  }
-
-  #keep(frame: Buffer): void {
-    if (!this.#held.keep(frame)) this.answer(tooMuchHeld);
-    else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
   }
 
   /** It has ended without a word of buildkitd's. */
