@@ -146,7 +146,7 @@ function allAtOnce(name: string, { dir }: BakeFiles): Promise<Outcome> {
       const end = limit.killed ? `killed at ${mb(memoryLimit)} MB by ${limit.by}` : 'not killed';
       return { ...run, note: `limit ${mb(memoryLimit)} MB: ${end}` };
     } finally {
-      limit.release();
+      await limit.release();
     }
   });
 }

@@ -5,6 +5,7 @@ import { cutMiddle } from '../../common/middle.ts';
 import { readFields, readString } from '../../common/protobuf.ts';
 import type { FailedStep } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';
+import { explainDepth, readDepth, type StepDepth } from './depth.ts';
 import { readSource, type Source } from './source.ts';
 
 /** Types of BuildKit's error details, packed as JSON: frontend/gateway/pb/exit.go, solver/errdefs/{vertex,source}.go (typeurl names). */
@@ -29,11 +30,13 @@ export interface SolveDetails {
   vertex: string | undefined;
   /** The lines of the Dockerfile it comes from; of several, the first. */
   source: Source | undefined;
+  /** What the step stands on. */
+  depth?: StepDepth | undefined;
 }
 
 /** Reads a serialised `google.rpc.Status`: details in field 3, each an `Any` of a type (1) and a value (2). */
 export function readDetails(status: Buffer | undefined): SolveDetails {
-  const details: SolveDetails = { exitCode: undefined, vertex: undefined, source: undefined };
+  const details: SolveDetails = { exitCode: undefined, vertex: undefined, source: undefined, depth: undefined };
   if (status === undefined) return details;
   try {
     for (const field of readFields(status)) if (field.number === 3 && field.bytes) readDetail(field.bytes, details);
@@ -52,7 +55,9 @@ function readDetail(any: Buffer, details: SolveDetails): void {
     const message = JSON.parse(readString(any, 2)) as { digest?: string } | null;
     details.vertex ??= message?.digest;
   } else if (sourceType.test(type)) {
-    details.source ??= readSource(JSON.parse(readString(any, 2)));
+    const source: unknown = JSON.parse(readString(any, 2));
+    details.source ??= readSource(source);
+    details.depth ??= readDepth(source);
   }
 }
 
@@ -66,7 +71,9 @@ export function outcomeError(outcome: SolveOutcome, step: FailedStep | undefined
     return new BuildvisorError(code, 'BuildKit went away in the middle of the build', { facts, retryable: true });
   // Where BuildKit's own answer did not come through, its sentence about the step tells more than ours.
   const message = outcome.details === undefined && step ? step.error : outcome.message;
-  return new BuildvisorError(code, message, { facts });
+  const { exitCode, depth } = readDetails(outcome.details);
+  const failure = new BuildvisorError(code, message, { facts });
+  return exitCode === undefined ? explainDepth(failure, depth) : failure;
 }
 
 function outcomeCode(outcome: SolveOutcome): ErrorCode {

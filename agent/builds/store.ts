@@ -147,6 +147,7 @@ export class BuildStore {
 
   /** Forgets builds that have ended: those over their age, and the oldest while there are too many or their journals too large. */
   async forgetOld(): Promise<void> {
+    if (this.#builds.size <= this.#live.size) return;
     this.#forgetting ??= this.#forgetOld().finally(() => {
       this.#forgetting = undefined;
     });

@@ -1,5 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { hasErrno } from '../../common/errors.ts';
+import { pollUntil } from '../../common/wait.ts';
 import { residentTree } from '../lib/process-cost.ts';
 
 /** A process under a limit of memory. */
@@ -9,7 +11,7 @@ export interface MemoryLimit {
   /** Whether the limit was what ended it. */
   readonly killed: boolean;
   /** Takes the limit away; the process must have ended, or be moved by its own end. */
-  release(): void;
+  release(): Promise<void>;
 }
 
 const controller = '/sys/fs/cgroup/memory';
@@ -33,12 +35,32 @@ function inCgroup(pid: number, bytes: number): MemoryLimit {
     get killed() {
       return Number(/^oom_kill (\d+)$/m.exec(readFileSync(join(group, 'memory.oom_control'), 'latin1'))?.[1] ?? 0) > 0;
     },
-    release() {
-      for (const left of readFileSync(join(group, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean))
-        writeFileSync(join(controller, 'cgroup.procs'), left);
-      rmdirSync(group);
-    },
+    // What it started may take a moment to end.
+    release: () =>
+      pollUntil({ limitMs: 20_000, everyMs: 100, what: 'the limited processes to end' }, () => {
+        for (const left of readFileSync(join(group, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean))
+          moveOut(left);
+        return isRemoved(group) ? true : undefined;
+      }).then(() => undefined),
   };
+}
+
+function moveOut(pid: string): void {
+  try {
+    writeFileSync(join(controller, 'cgroup.procs'), pid);
+  } catch (error) {
+    if (!hasErrno(error, 'ESRCH')) throw error;
+  }
+}
+
+function isRemoved(group: string): boolean {
+  try {
+    rmdirSync(group);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'EBUSY')) return false;
+    throw error;
+  }
 }
 
 function watched(pid: number, bytes: number): MemoryLimit {
@@ -53,6 +75,6 @@ function watched(pid: number, bytes: number): MemoryLimit {
     get killed() {
       return killed;
     },
-    release: () => clearInterval(timer),
+    release: async () => clearInterval(timer),
   };
 }

@@ -71,13 +71,16 @@ export function layersBelow(dockerfile: string, line: number): { stage: string; 
   return undefined;
 }
 
+/** The ways out of a stage that is too deep. */
+export const waysOut =
+  'Put several commands into one RUN (as a heredoc they may stay lines of their own), several files into one COPY, ' +
+  'or copy with COPY --link, whose layers do not stack.';
+
 /** The error of a stage that is too deep. */
 export function tooDeepError({ stage, depth, line }: TooDeep, file: string): BuildvisorError {
   const message = `The stage ${/^\d+$/.test(stage) ? `number ${stage}` : stage} stacks ${depth} layers; overlayfs mounts at most ${layerLimit}`;
   return new BuildvisorError('DEPTH_LIMIT', message, {
-    hint:
-      `${file}:${line} is the first too many. Put several commands into one RUN (as a heredoc they may stay lines of their own), several files into one COPY, ` +
-      'or copy with COPY --link, whose layers do not stack.',
+    hint: `${file}:${line} is the first too many. ${waysOut}`,
     facts: { stage, depth, limit: layerLimit, file, line },
   });
 }

@@ -1,21 +1,11 @@
 import { Command, Option } from 'commander';
-import { addBuilds, addCancel, addWatch } from './build-commands.ts';
+import { addBuild, addBuilds, addCancel, addWatch } from './build-commands.ts';
 import { examples } from './examples.ts';
 import { progressModes } from './progress/progress.ts';
-import {
-  argumentValue,
-  commaValue,
-  countValue,
-  durationValue,
-  kindsValue,
-  labelValue,
-  listValue,
-  scopeValue,
-  sizeValue,
-} from './values.ts';
+import { machineOptions } from './shared-options.ts';
+import { countValue, durationValue, kindsValue, scopeValue, sizeValue } from './values.ts';
 
 const modes = progressModes.join('|');
-const group = { machine: 'Options of the VM, when it is booted:', result: 'What becomes of the result:' };
 
 /** Gets the exit code a command ends with, when it is not 0. */
 type SetExit = (code: number) => void;
@@ -50,72 +40,6 @@ export function makeProgram(args: readonly string[], setExit: SetExit): Command 
   const called = known.filter(([name]) => name === args[0]);
   for (const [, add] of called.length > 0 ? called : known) add(program, setExit);
   return program;
-}
-
-function addBuild(program: Command): void {
-  const build = program
-    .command('build')
-    .summary('build a Dockerfile in the VM of a scope')
-    .description('Builds a Dockerfile in the VM of a scope, and boots that VM first when it is not up.')
-    .argument('[context]', 'a directory, or - for a tar on stdin', '.')
-    .addOption(scopeOption())
-    .option('-f, --file <path>', 'the Dockerfile (default: Dockerfile in the context)')
-    .option('--target <stage>', 'build this stage and what it needs')
-    .option('--build-arg <key=value>', 'a build argument; KEY alone takes it from the environment', argumentValue)
-    .option('--label <key=value>', 'a label of the image', labelValue)
-    .option('--platform <list>', 'platforms, such as linux/amd64,linux/arm64', commaValue)
-    .option('--no-cache', 'run every step again, with empty cache mounts')
-    .option('--rerun', 'run every RUN step again, with cache mounts as they are: a generation of its own')
-    .addOption(
-      new Option(
-        '--generation <name>',
-        'cache RUN steps apart from other generations; a new name, such as the week, runs them again',
-      ),
-    )
-    .option('--pull', 'ask the registry for newer base images')
-    .addOption(
-      new Option('--network <mode>', 'network of RUN steps; host must be allowed by the config').choices([
-        'default',
-        'none',
-        'host',
-      ]),
-    )
-    .option('--secret <spec>', 'a secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=NAME', listValue)
-    .option('--ssh <spec>', 'an SSH agent or key for RUN --mount=type=ssh: default or NAME=SOCKET', listValue)
-    .addOption(
-      new Option('--progress <mode>', `${modes}; on stderr`)
-        .choices(progressModes)
-        .default('auto')
-        .env('BUILDVISOR_PROGRESS'),
-    )
-    .option('-q, --quiet', "no progress; the image's digest on stdout")
-    .optionsGroup(group.result)
-    .option(
-      '-o, --output <spec>',
-      'DIR, - or type=local|tar|oci|docker|image|registry,dest=…; again for more',
-      listValue,
-    )
-    .option('-t, --tag <name>', 'name of the image, for --push and in archives; again for more', listValue)
-    .option('--push', 'push to the registry of the tags, from the VM')
-    .option('--detach', "with a tar: return when it was taken, print the build's id, and let the build go on")
-    .option('--durable', "return only when what the build leaves in the VM's cache outlives a power cut")
-    .option('--metadata-file <path>', "write digests and the rest of the exporter's answer there as JSON");
-  machineOptions(build)
-    .addHelpText(
-      'after',
-      `
-Without --output or --push the result stays in the VM's cache, where the next build finds it; tags are not kept.
-A destination file is replaced only when the build has passed. .dockerignore is honoured.
-Exit code: 0 built, 1 the build failed, 2 bad usage, 3 the machine failed, 130 interrupted.
-${examples(
-  'buildvisor build . --scope acme/app/main',
-  'buildvisor build . -s acme/app/main -t app:1 -o type=docker,dest=- | docker load',
-  'buildvisor build . -s acme/app/main -t registry.example/app:1 --push',
-  'buildvisor build app -s acme/app/main -f app/ci.Dockerfile --target test --build-arg MODE=ci -o out/',
-  'git archive HEAD | buildvisor build - -s acme/app/main',
-)}`,
-    )
-    .action(async (context, flags) => (await import('./build/run.ts')).runBuild(context, flags));
 }
 
 function addUp(program: Command): void {
@@ -305,23 +229,4 @@ function addVm(program: Command): void {
     .description('The monitor of one VM; started by the other commands.')
     .argument('[scope]', 'shown by ps')
     .action(async () => (await import('../machine/monitor.ts')).runMonitor());
-}
-
-function machineOptions(command: Command): Command {
-  return command
-    .optionsGroup(group.machine)
-    .option('--config <file>', 'boot config, TOML; the scope is put in')
-    .option('--memory <size>', 'memory (default: 2GiB)', sizeValue)
-    .option('--cpus <count>', "CPUs (default: the host's, at most 4)", countValue)
-    .option('--cache-size <size>', 'size of the cache volume; it grows, and never shrinks', sizeValue)
-    .option('--scratch-size <size>', 'size of the scratch volume', sizeValue)
-    .addOption(
-      new Option('--driver <name>', 'how the VM is run').choices(['qemu', 'process']).env('BUILDVISOR_DRIVER'),
-    );
-}
-
-function scopeOption(): Option {
-  return new Option('-s, --scope <scope>', 'whose cache to build with, such as acme/app/main')
-    .argParser(scopeValue)
-    .env('BUILDVISOR_SCOPE');
 }

@@ -33,7 +33,7 @@ test.each(cases)(
     try {
       const dag = await makeBakeDag(buildkitd.dir, shape);
       const args = ['bake', '--allow=fs.read=*', '--allow=fs.write=*', '--progress=plain', '--file', dag.file];
-      const result = await buildx(gate.socket, `${buildkitd.dir}/buildx`, args);
+      const result = await buildx(gate.socket, `${buildkitd.dir}/buildx`, args, 240_000);
       expect(result.exitCode, String(result.stderr)).toBe(0);
       await pollUntil({ limitMs: 20_000, everyMs: 10, what: 'the calls to end' }, () =>
         gate.recorder.open === 0 && gate.recorder.outcomes.size === dag.parents.size ? true : undefined,
@@ -49,7 +49,7 @@ test.each(cases)(
       await gate.stop();
     }
   },
-  90_000,
+  300_000,
 );
 
 async function filesIn(archive: string): Promise<Set<string>> {

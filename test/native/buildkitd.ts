@@ -84,11 +84,19 @@ export function buildctl(socket: string, args: string[]): Client {
   return execa(join(toolsDir(), 'buildctl'), ['--addr', `unix://${socket}`, ...args], clientOptions({}));
 }
 
-/** Runs `buildx` through its remote driver, its state in `stateDir`; a builder for the socket is made on first use. */
-export async function buildx(socket: string, stateDir: string, args: string[]): Promise<Awaited<Client>> {
+/**
+ * Runs `buildx` through its remote driver, its state in `stateDir`; a builder for the socket is made on first use.
+ * @param limitMs it is ended after so many milliseconds
+ */
+export async function buildx(
+  socket: string,
+  stateDir: string,
+  args: string[],
+  limitMs = 60_000,
+): Promise<Awaited<Client>> {
   const binary = join(toolsDir(), 'buildx');
   const name = `gate-${createHash('sha256').update(socket).digest('hex').slice(0, 12)}`;
-  const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' });
+  const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' }, limitMs);
   await execa(binary, ['create', '--name', name, '--driver', 'remote', `unix://${socket}`], options);
   return execa(binary, ['--builder', name, ...args], options);
 }
@@ -103,8 +111,8 @@ interface ClientOptions {
 }
 
 /** No client outlives its test. */
-function clientOptions(env: Record<string, string>): ClientOptions {
-  return { env, reject: false, timeout: 60_000 };
+function clientOptions(env: Record<string, string>, timeout = 60_000): ClientOptions {
+  return { env, reject: false, timeout };
 }
 
 /** A build context: the Dockerfile, a static `busybox`, and more files by name. @returns its folder */

@@ -60,7 +60,7 @@ test('a build gives numbered events to its result, and is known afterwards', asy
   const context = await makeContext(machines.dir, `${fromBusybox}RUN echo one\n`);
   const events = await collect(client.build({ id: 'one' }, tarOf(context)));
   const kept = events
-    .filter((event) => event.started || event.status || event.result || event.durable)
+    .filter((event) => event.started || event.received || event.status || event.result || event.durable)
     .map(({ seq }) => seq);
   expect(kept).toEqual(kept.map((_, index) => index + 1));
   expect(events.at(-2)?.result?.steps).toMatchObject({ total: 2 });

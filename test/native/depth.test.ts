@@ -1,9 +1,11 @@
 /** What the check of depth takes for granted of BuildKit and the kernel. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { outcomeError } from '../../agent/builds/failure.ts';
 import { findTooDeep, layersBelow } from '../../common/dockerfile/depth.ts';
 import { layerLimit } from '../../common/dockerfile/limit.ts';
 import { randomOf } from '../fixtures/random.ts';
 import { buildctl, makeContext, startBuildkitd, type TestBuildkitd } from './buildkitd.ts';
+import { openGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd;
 beforeAll(async () => {
@@ -71,4 +73,22 @@ test('a stage of as many layers as the limit can be used, one of one more cannot
   const more = stage(layerLimit + 1) + use;
   expect(findTooDeep(more)).toMatchObject({ stage: 'deep', depth: layerLimit + 1 });
   expect(await build(more)).toMatchObject({ exitCode: 1 });
-}, 240_000);
+
+  // A build that comes by the BuildKit API is explained afterwards, however long its Dockerfile is.
+  const gate = await openGate(buildkitd.dir, buildkitd.socket);
+  try {
+    for (const padding of ['', '# a longer file\n'.repeat(3_000)]) {
+      const context = await makeContext(buildkitd.dir, `${stage(layerLimit + 1)}${padding}WORKDIR /x\n`);
+      const args = ['--local', `context=${context}`, '--local', `dockerfile=${context}`];
+      const failed = await buildctl(gate.socket, ['build', '--frontend', 'dockerfile.v0', ...args]);
+      expect(failed.exitCode, String(failed.stderr)).toBe(1);
+      const outcome = [...gate.recorder.outcomes.values()].at(-1);
+      expect(outcome && outcomeError(outcome, undefined)).toMatchObject({
+        code: 'DEPTH_LIMIT',
+        message: `A step of the stage deep stands on ${layerLimit + 1} layers; overlayfs mounts at most ${layerLimit}`,
+      });
+    }
+  } finally {
+    await gate.stop();
+  }
+}, 400_000);

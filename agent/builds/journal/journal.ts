@@ -7,6 +7,9 @@ import { headRecord, type JournalHead, lengthOf, type StoredEvent, statusEvent }
 import type { Room } from './room.ts';
 import { type Events, eventsLost, type Marks, markEvery, readEvents, StoredEvents } from './stored-events.ts';
 
+/** Bytes of events that a build which is over keeps in memory when they could not be written: there may be thousands of it. */
+const keptOnFailure = 8 * 1024;
+
 /** What one journal may take: bytes kept in memory while somebody watches, and bytes on disk. */
 export interface JournalLimits {
   memory: number;
@@ -125,12 +128,13 @@ export class Journal implements Events {
    * @returns what stands for it from now on; undefined when the disk failed, and then this is kept
    */
   async close(): Promise<StoredEvents | undefined> {
+    const { limits } = this.#options;
     this.#closed = true;
     this.#notify();
     while (this.#writing) await this.#writing;
     await this.#options.files.close(this.#options.path);
+    this.#shrink(this.#failure === undefined ? 0 : Math.min(limits.memory, keptOnFailure));
     if (this.#failure !== undefined || this.#gone) return undefined;
-    this.#shrink(0);
     return new StoredEvents(this.#options.path, {
       lastSeq: this.#lastSeq,
       bytes: this.#fileBytes,

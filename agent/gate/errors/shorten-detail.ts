@@ -1,3 +1,4 @@
+import { layersBelow } from '../../../common/dockerfile/depth.ts';
 import { LeanJson } from './lean-json.ts';
 import { keepLines, type Lines } from './source-lines.ts';
 import type { Detail } from './status-message.ts';
@@ -6,6 +7,8 @@ import type { Detail } from './status-message.ts';
 const small = { any: 16 * 1024, other: 1024 ** 2 };
 /** Most ranges of a source whose lines are not there. */
 const mostRanges = 100;
+/** Longest file whose layers are counted, in bytes of base64: its lines are strings for a moment. */
+const mostCounted = 4 * 1024 ** 2;
 /** How deep sources are looked for. */
 const deepest = 32;
 
@@ -77,8 +80,19 @@ function shortenSource(source: Source, lean: LeanJson): unknown {
   const kept = ranges.filter(({ start }) => (start?.line ?? 0) <= last);
   for (const range of kept) if ((range.end?.line ?? 0) > last) range.end = { line: last };
   const short = { ...source, info: { ...info, data: shorter.data.toString('base64') }, ranges: kept };
-  // Clients do not know it; the build's own record does (agent/builds/source.ts).
-  return shorter.wholeLast > last ? { ...short, wholeLast: shorter.wholeLast } : short;
+  // Clients do not know these; the build's own record does (agent/builds/source.ts, depth.ts).
+  const below = base64 && layersOf(base64, spanOf(ranges).first);
+  return {
+    ...short,
+    ...(shorter.wholeLast > last && { wholeLast: shorter.wholeLast }),
+    ...(below && { layersBelow: below }),
+  };
+}
+
+/** What the instruction in a line stands on, for a build's own record: that takes the whole file, which goes here. */
+function layersOf(base64: Buffer, line: number): ReturnType<typeof layersBelow> {
+  if (base64.length > mostCounted) return undefined;
+  return layersBelow(Buffer.from(base64.toString('latin1'), 'base64').toString(), line);
 }
 
 function spanOf(ranges: Source['ranges']): Lines {

@@ -3,7 +3,12 @@ import { BuildvisorError, type ErrorCode, systemCodes, userCodes } from '../../.
 import { splitFailure } from '../../../host/cli/build/session-route.ts';
 import { errorLines, exitCodeOf } from '../../../host/cli/exit.ts';
 
-const special: Partial<Record<ErrorCode, number>> = { BUILD_FAILED: 1, BUILD_CANCELLED: 130, ABORTED: 130 };
+const special: Partial<Record<ErrorCode, number>> = {
+  BUILD_FAILED: 1,
+  DEPTH_LIMIT: 1,
+  BUILD_CANCELLED: 130,
+  ABORTED: 130,
+};
 
 test.each(userCodes)('%s exits with 2, but for builds', (code) => {
   expect(exitCodeOf(new BuildvisorError(code, ''))).toBe(special[code] ?? 2);
