@@ -4,6 +4,7 @@ import type { BuildvisorError } from '../common/errors.ts';
 import { buildkitVersion } from '../common/versions.ts';
 import type { StateBoard } from './api/state.ts';
 import { Buildkitd, type BuildkitdOptions } from './buildkit/buildkitd.ts';
+import { writeStepsRunc } from './buildkit/steps-runc.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
 import { type Addresses, bringUp } from './network/bring-up.ts';
@@ -125,7 +126,9 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
     tmp: join(platform.scratchMount, 'tmp'),
   };
   await mkdir(paths.tmp, { recursive: true, mode: 0o700 });
-  const facts = { ...paths, root: root.root, diskBytes, bridge: steps?.bridge };
+  // buildkitd's own score, which steps would inherit, is lowered in a guest alone.
+  const runc = platform.kind === 'guest' ? await writeStepsRunc(runDir) : undefined;
+  const facts = { ...paths, root: root.root, diskBytes, bridge: steps?.bridge, runc };
   for (const { path, pem } of certificateFiles(config, paths.certificates)) {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await writeFile(path, pem, { mode: 0o600 });

@@ -2,17 +2,23 @@ import { existsSync, watch, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { hasErrno } from '../../common/errors.ts';
 import type { Logger } from '../log.ts';
-import { buildkitCgroup, enableControllers, makeCgroup, writeCgroup } from '../sys/cgroup.ts';
+import { buildkitCgroup, daemonCgroup, enableControllers, makeCgroup, writeCgroup } from '../sys/cgroup.ts';
 import type { Platform } from '../sys/platform.ts';
 
 const MiB = 1024 ** 2;
 
 /**
- * Bytes that buildkitd and its steps never get: for the agent (76 MB resident with gRPC loaded), init (45 MB), the kernel's own
- * memory outside cgroups and the tmpfs of /run.
+ * What buildkitd has of that and no step takes from it. Its program is page cache of the same cgroup: a step that meets the limit
+ * would have the kernel drop and read it again, time after time, for a minute before it comes to kill anybody.
+ */
+const daemonShare = { bytes: 96 * MiB, most: 1 / 4 };
+
+/**
+ * Bytes that buildkitd and its steps may have together. The rest is for the agent (130 MB while it builds), init (45 MB), node's own
+ * program, which both run from (50 MB in use), the kernel's memory outside cgroups, and the tmpfs of /run.
  */
 export function buildsMemoryLimit(total = totalmem()): number {
-  const reserve = Math.min(Math.max(total / 8, 224 * MiB), 1024 * MiB);
+  const reserve = Math.min(Math.max(total / 8, 288 * MiB), 1024 * MiB);
   return Math.max(Math.floor((total - reserve) / MiB) * MiB, 64 * MiB);
 }
 
@@ -20,7 +26,12 @@ export function buildsMemoryLimit(total = totalmem()): number {
 export function limitBuilds(log: Logger): void {
   makeCgroup(buildkitCgroup);
   enableControllers(buildkitCgroup, ['memory', 'pids']);
-  writeCgroup(buildkitCgroup, 'memory.max', String(buildsMemoryLimit()));
+  const limit = buildsMemoryLimit();
+  writeCgroup(buildkitCgroup, 'memory.max', String(limit));
+  makeCgroup(daemonCgroup);
+  // Of both: a cgroup's protection holds only as far as its parent's does.
+  const kept = String(Math.min(daemonShare.bytes, Math.floor(limit * daemonShare.most)));
+  for (const cgroup of [buildkitCgroup, daemonCgroup]) writeCgroup(cgroup, 'memory.min', kept);
   if (!watching) killStepsWhole(log);
   watching = true;
 }

@@ -16,6 +16,8 @@ export interface BuildkitdFacts {
   diskBytes: number;
   /** The bridge of the build steps; without one they run in the VM's own network. */
   bridge: { name: string; subnet: string } | undefined;
+  /** Path of the program to start steps with; runc, when left out. */
+  runc?: string | undefined;
   /** Folder that holds {@link certificateFiles}; by default `/run/buildvisor/certificates`. */
   certificates?: string;
 }
@@ -42,9 +44,10 @@ export function renderBuildkitdToml(config: Config, facts: BuildkitdFacts): stri
   return `${stringify(compact(merge(rendered, config.buildkitd))).trim()}\n`;
 }
 
-function renderWorker(config: Config, { bridge, diskBytes }: BuildkitdFacts): Toml {
+function renderWorker(config: Config, { bridge, diskBytes, runc }: BuildkitdFacts): Toml {
   return {
     enabled: true,
+    binary: runc,
     // "auto" would go over to copying every layer, without a word and with an empty cache, where overlayfs cannot be had.
     snapshotter: 'overlayfs',
     'max-parallelism': config.buildkit.maxParallelism,

@@ -17,7 +17,7 @@ import { mountApiFilesystems } from './filesystems.ts';
 import { endEveryone, thawVolumes, unmountInsideVolumes, unmountVolumes } from './leftovers.ts';
 import { loadModules } from './modules.ts';
 import { watchPowerButton } from './power-button.ts';
-import { protectAgent } from './protect-agent.ts';
+import { keepLessFree, protectAgent } from './protect-agent.ts';
 import { superviseAgent } from './supervise.ts';
 import { renewSysfs } from './sysfs.ts';
 
@@ -88,6 +88,7 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
 /** What may come while the agent loads. */
 async function prepareGuest(say: (text: string) => void, requestStop: (reason: string) => void): Promise<void> {
   takeControlAltDelete();
+  keepLessFree(say);
   await loadModules(own, say);
   say('modules loaded');
   watchPowerButton(() => requestStop('power button'), say);

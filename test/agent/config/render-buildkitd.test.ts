@@ -25,6 +25,10 @@ const configOf = (toml: string) => parseConfig(`# buildvisor config 1\nscope = "
 const rendered = (toml: string, more: Partial<BuildkitdFacts> = {}) =>
   parse(renderBuildkitdToml(configOf(toml), { ...facts, ...more }));
 
+test('steps are started by another program where there is one', () => {
+  expect(rendered('', { runc: '/run/steps-runc' }).worker).toMatchObject({ oci: { binary: '/run/steps-runc' } });
+});
+
 test('the default', () => {
   const { worker, ...rest } = rendered('');
   expect(rest).toEqual({
