@@ -5,7 +5,7 @@ import { grpcCodes } from './status.ts';
 import { CallStream } from './streams/call-stream.ts';
 import { blockTooLong, HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
-import { requestPath } from './streams/request-path.ts';
+import { requestPath } from './streams/request.ts';
 import type { FrameSink } from './wire/dispatch.ts';
 import {
   errorCodes,

@@ -101,7 +101,7 @@ test('a VM of 1 GiB boots, builds by every way in, switches off, and is warm whe
   api.close();
   await expect.poll(() => readVmState(machines.dirOf(scope))?.phase, { timeout: 60_000, interval: 200 }).toBe('ended');
   expect(readFileSync(second.consoleLog, 'utf8')).toContain('BUILDVISOR END {"code":"OK"');
-});
+}, 600_000);
 
 test('a monitor that is killed leaves neither QEMU nor its helper', async () => {
   const scope = machines.scope('vm/killed');

@@ -1,34 +1,16 @@
 import type { Call, CallEnd, CallTap, HeaderField, Route } from '../call.ts';
 import type { GateRecorder, Origin } from '../recorder.ts';
-import { type GrpcStatus, grpcCodes, readGrpcStatus, statusFields, unavailable } from '../status.ts';
-import {
-  dataFrames,
-  errorCodes,
-  frameFlags,
-  frameHeaderBytes,
-  frameTypes,
-  newFrame,
-  renumber,
-  rstStream,
-  windowUpdate,
-} from '../wire/frames.ts';
-import { asTrailers, EarlyAnswer } from './early-answer.ts';
+import { type GrpcStatus, readGrpcStatus, statusFields, unavailable } from '../status.ts';
+import { dataFrames, errorCodes, rstStream, windowUpdate } from '../wire/frames.ts';
+import { Asked, flowOf } from './asked.ts';
+import { CallEnding } from './call-end.ts';
 import { Held } from './held.ts';
 import { InOrder } from './in-order.ts';
 import type { Link } from './link.ts';
-import { OwnAnswer } from './own-answer.ts';
-import { timeoutOf, withTimeout } from './timeout.ts';
-
-/** What makes a {@link CallStream}. */
-export interface CallStart {
-  /** Its stream at the client. */
-  id: number;
-  path: string;
-  origin: Origin;
-  headers: HeaderField[];
-  /** Whether nothing comes after the headers. */
-  ended: boolean;
-}
+import { otherAnswer, tooLate, tooMuchHeld } from './refusals.ts';
+import { Reply } from './reply.ts';
+import type { CallStart } from './request.ts';
+import { headersAfter, timeoutOf } from './timeout.ts';
 
 /**
  * Where a call stands: `held` back from buildkitd, `open`, read `alone` by the gate as its client has gone, answered by the gate
@@ -43,36 +25,26 @@ export class CallStream implements Call {
   readonly origin: Origin;
   readonly arrivedAt = performance.now();
   headers: HeaderField[];
-  /** Its stream at buildkitd; 0 until it is open. */
-  upstreamId = 0;
   readonly #link: Link;
-  readonly #recorder: GateRecorder;
+  readonly #ending: CallEnding;
+  readonly #reply: Reply;
+  readonly #asked: Asked;
   readonly #fromUpstream: InOrder;
   readonly #held: Held;
   #tap: CallTap = {};
   #state: State = 'held';
-  /** Credit for the answer that the client gave beyond its first window while the call was held. */
-  #window = 0;
-  /** Bytes of the answer that the client has not given credit for again. */
-  #unread = 0;
-  readonly #headersOnly: boolean;
   #clientEnded: boolean;
   #upstreamEnded = false;
-  #answering = false;
-  #ownAnswer: OwnAnswer | undefined;
-  #early: EarlyAnswer | undefined;
-  #over = false;
-  #end: CallEnd | undefined;
-  #whenOver: (() => void)[] = [];
 
   constructor(link: Link, recorder: GateRecorder, { id, path, origin, headers, ended }: CallStart) {
     this.#link = link;
-    this.#recorder = recorder;
+    this.#ending = new CallEnding(() => recorder.activity(-1));
+    this.#reply = new Reply(link, id);
+    this.#asked = new Asked(link, ended);
     this.id = id;
     this.path = path;
     this.origin = origin;
     this.headers = headers;
-    this.#headersOnly = ended;
     this.#clientEnded = ended;
     this.#held = new Held(link.budget);
     this.#fromUpstream = new InOrder(link.later);
@@ -81,23 +53,22 @@ export class CallStream implements Call {
   }
 
   get isOpen(): boolean {
-    return this.upstreamId !== 0;
+    return this.#asked.stream !== 0;
   }
 
   get isOver(): boolean {
-    return this.#over;
+    return this.#ending.isOver;
   }
 
   /** Whether the answer's headers have gone to the client. */
   get isAnswering(): boolean {
-    return this.#answering;
+    return this.#reply.hasBegun;
   }
 
   /** Lets the route decide; called once. */
   decide(route: Route): void {
-    const tap = route(this);
-    this.#tap = tap;
-    if (this.#end) tap.ended?.(this.#end);
+    this.#tap = route(this);
+    if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     if (this.#state !== 'held') return;
     if (!this.#held.enter()) {
       this.answer(tooMuchHeld);
@@ -114,83 +85,67 @@ export class CallStream implements Call {
       this.answer(unavailable(link.whyGone()));
       return;
     }
-    const headers = this.#headersNow();
+    const headers = headersAfter(this.headers, performance.now() - this.arrivedAt);
     if (headers === undefined) {
       this.answer(tooLate);
       return;
     }
     const kept = this.#held.leave();
     this.#state = 'open';
-    this.upstreamId = link.number(this);
-    link.upstream.write(link.toUpstream.frames(this.upstreamId, headers, this.#headersOnly));
-    if (this.#window > 0) link.upstream.write(windowUpdate(this.upstreamId, this.#window));
-    for (const frame of kept) link.up.passOwed(this.upstreamId, renumber(frame, this.upstreamId));
+    this.#asked.begin(link.number(this), headers, { window: this.#reply.window, kept });
   }
 
   answer(status: GrpcStatus, message?: Buffer, trailers: HeaderField[] = []): void {
-    if (this.#over) return;
+    // Who hears that the client has reset it may answer it for that.
+    if (this.isOver || this.#state === 'closed') return;
     const wasOpen = this.#state === 'open';
     if (this.#state === 'held') this.#held.leave();
-    else this.#resetUpstream(errorCodes.cancel);
-    const end = [...statusFields(status), ...trailers];
-    if (message === undefined || this.#answering) {
-      this.#sendEnd(end);
-      this.#close();
-    } else {
-      this.#state = 'parting';
-      this.#ownAnswer = new OwnAnswer(this.id, message, end);
-      this.#part();
-    }
+    else this.#asked.reset(errorCodes.cancel);
+    if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
+    else this.#state = 'parting';
     this.#finish({ status, calledOff: wasOpen });
   }
 
   answerEarly(bytes: Buffer): boolean {
-    const { down, toClient, clientWindow } = this.#link;
-    if (this.#state !== 'held' || this.#answering || bytes.length > clientWindow + this.#window) return false;
-    this.#early = new EarlyAnswer(bytes);
-    this.#answering = true;
-    this.#unread = bytes.length;
-    down.follow(this.id, toClient.frames(this.id, responseHeaders, false));
-    for (const frame of dataFrames(this.id, bytes, false)) down.passOwed(this.id, frame);
-    return true;
+    return this.#state === 'held' && this.#reply.begin(bytes);
   }
 
   whenOver(then: () => void): void {
-    if (this.#over) then();
-    else this.#whenOver.push(then);
+    this.#ending.whenOver(then);
   }
 
   /** DATA from the client; its credit has been taken. */
   clientData(frame: Buffer, content: Buffer, ended: boolean): void {
     const { up } = this.#link;
-    const flow = frame.length - frameHeaderBytes;
+    const flow = flowOf(frame);
     if (this.#clientEnded) {
       up.giveBack(flow);
       this.fail(errorCodes.streamClosed);
       return;
     }
     this.#clientEnded = ended;
-    if (!this.#over) this.#tap.request?.(content);
-    if (this.#state === 'open') up.pass(this.upstreamId, renumber(frame, this.upstreamId));
+    if (!this.isOver) this.#tap.request?.(content);
+    if (this.#state === 'open') this.#asked.data(frame);
     else up.giveBack(flow);
-    if (this.#state === 'held') this.#keep(frame);
+    if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
+    else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
     this.#settle();
   }
 
   /** The client takes more of the answer. */
   clientWindow(bytes: number): void {
     if (this.#state === 'open') {
-      this.#unread -= bytes;
-      this.#link.upstream.write(windowUpdate(this.upstreamId, bytes));
+      this.#reply.read(bytes);
+      this.#asked.takeMore(bytes);
     } else {
-      this.#window += bytes;
-      if (this.#state === 'parting') this.#part();
+      this.#reply.grow(bytes);
+      this.clientWindows();
     }
   }
 
   /** The client takes a new window for all its streams. */
   clientWindows(): void {
-    if (this.#state === 'parting') this.#part();
+    if (this.#state === 'parting' && this.#reply.sendRest(this.#clientEnded)) this.#close();
   }
 
   /** The client has ended the call, or is gone. */
@@ -199,7 +154,7 @@ export class CallStream implements Call {
       this.#readAlone();
       return;
     }
-    if (this.#state === 'open') this.#resetUpstream(code);
+    if (this.#state === 'open') this.#asked.reset(code);
     if (this.#state === 'held') this.#held.leave();
     this.#link.down.drop(this.id);
     this.#close();
@@ -239,18 +194,16 @@ export class CallStream implements Call {
       if (this.#state === 'open') {
         if (!this.#upstreamEnded) this.#link.down.drop(this.id);
         this.#link.down.follow(this.id, rstStream(this.id, code));
-        this.#link.up.drop(this.upstreamId);
+        this.#link.up.drop(this.#asked.stream);
       }
-      this.#close();
-      this.#finish({ status: undefined, calledOff: false });
+      this.#breakOff();
     });
   }
 
   /** buildkitd has not taken the call, and says so for the whole connection: its client may make it again. */
   refused(): void {
     this.#link.client.write(rstStream(this.id, errorCodes.refusedStream));
-    this.#close();
-    this.#finish({ status: undefined, calledOff: false });
+    this.#breakOff();
   }
 
   /** buildkitd has gone. Its client is told why. */
@@ -258,66 +211,48 @@ export class CallStream implements Call {
     if (this.#state === 'held') this.answer(unavailable(why));
     if (this.#state !== 'open' && this.#state !== 'alone') return;
     if (this.#state === 'open') {
-      if (!this.#upstreamEnded) this.#sendEnd(statusFields(unavailable(why)));
+      if (!this.#upstreamEnded) this.#reply.end(statusFields(unavailable(why)), this.#clientEnded);
       else if (!this.#clientEnded) this.#link.down.follow(this.id, rstStream(this.id, errorCodes.noError));
     }
-    this.#close();
-    this.#finish({ status: undefined, calledOff: false });
+    this.#breakOff();
   }
 
   #passHeaders(fields: HeaderField[], ended: boolean): void {
     if (this.#state !== 'open' && this.#state !== 'alone') return;
     this.#upstreamEnded = ended;
-    if (this.#state === 'open' && (ended || !this.#early)) {
-      const passed = (ended && this.#endInstead(fields)) || (this.#early ? asTrailers(fields) : fields);
-      this.#answering = true;
-      this.#link.down.follow(this.id, this.#link.toClient.frames(this.id, passed, ended));
-    }
-    if (ended) this.#endUpstream(readGrpcStatus(fields));
-  }
-
-  /** The trailers that the route wants in place of buildkitd's; what is to be said before them is sent. */
-  #endInstead(fields: HeaderField[]): HeaderField[] | undefined {
-    const { down, clientWindow } = this.#link;
-    const instead = this.#answering ? this.#tap.ending?.(readGrpcStatus(fields)) : undefined;
-    if (!instead) return undefined;
-    const last = new OwnAnswer(this.id, instead.message, statusFields(instead.status));
-    const frames = last.take(clientWindow + this.#window - this.#unread);
-    if (last.isSent) for (const frame of frames) down.passOwed(this.id, frame);
-    return last.trailers;
+    const status = ended ? readGrpcStatus(fields) : undefined;
+    if (this.#state === 'open')
+      this.#reply.pass(fields, ended, status && this.#reply.hasBegun ? this.#tap.ending?.(status) : undefined);
+    if (status) this.#endUpstream(status);
   }
 
   #passData(frame: Buffer, content: Buffer, ended: boolean): void {
-    const { down, upstream } = this.#link;
-    const flow = frame.length - frameHeaderBytes;
+    const { down } = this.#link;
+    const flow = flowOf(frame);
     if (this.#state !== 'open' && this.#state !== 'alone') {
       down.giveBack(flow);
       return;
     }
-    if (this.#early) {
-      const known = this.#early.leaveOut(content);
-      if (known === undefined) {
-        down.giveBack(flow);
-        this.answer(otherAnswer);
-        return;
-      }
-      if (known > 0) {
-        const rest = content.subarray(known);
-        down.giveBack(flow - rest.length);
-        if (rest.length === 0 && !ended) return;
+    const known = this.#reply.leaveOut(content);
+    if (known === undefined) {
+      down.giveBack(flow);
+      this.answer(otherAnswer);
+      return;
+    }
+    if (known > 0) {
+      const rest = content.subarray(known);
+      down.giveBack(flow - rest.length);
+      if (rest.length > 0 || ended)
         for (const next of dataFrames(this.id, rest, ended)) this.#passData(next, rest, ended);
-        return;
-      }
+      return;
     }
     this.#upstreamEnded = ended;
     this.#tap.response?.(content);
     // The tap may have called it off.
-    if (this.#isOpen()) {
-      this.#unread += flow;
-      down.pass(this.id, renumber(frame, this.id));
-    } else {
+    if (this.#isOpen()) this.#reply.data(frame);
+    else {
       down.giveBack(flow);
-      if (flow > 0 && this.#state === 'alone') upstream.write(windowUpdate(this.upstreamId, flow));
+      if (this.#state === 'alone') this.#asked.takeMore(flow);
     }
     if (ended) this.#endUpstream(undefined);
   }
@@ -328,7 +263,7 @@ export class CallStream implements Call {
 
   #endUpstream(status: GrpcStatus | undefined): void {
     if (this.#state === 'alone') this.#close();
-    this.#finish({ status, calledOff: this.#over });
+    this.#finish({ status, calledOff: this.isOver });
     this.#settle();
   }
 
@@ -339,101 +274,28 @@ export class CallStream implements Call {
 
   /** Goes on without the client: the gate takes what comes, and gives the credit that the client will not. */
   #readAlone(): void {
-    const { down, up, upstream } = this.#link;
     this.#state = 'alone';
     this.#link.calls.delete(this.id);
-    down.drop(this.id);
-    if (this.#unread > 0) upstream.write(windowUpdate(this.upstreamId, this.#unread));
-    if (!this.#clientEnded) {
-      this.#clientEnded = true;
-      up.follow(this.upstreamId, newFrame(frameTypes.data, frameFlags.endStream, this.upstreamId, 0));
-    }
-    this.#leave();
+    this.#link.down.drop(this.id);
+    this.#asked.takeMore(this.#reply.unread);
+    if (!this.#clientEnded) this.#asked.end();
+    this.#clientEnded = true;
+    this.#ending.leave();
   }
 
-  #resetUpstream(code: number): void {
-    this.#link.up.drop(this.upstreamId);
-    this.#link.upstream.write(rstStream(this.upstreamId, code));
-    this.#link.open.delete(this.upstreamId);
-  }
-
-  #keep(frame: Buffer): void {
-    if (!this.#held.keep(frame)) this.answer(tooMuchHeld);
-    else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
-  }
-
-  /** The headers with the time that is left; undefined when there is none. */
-  #headersNow(): HeaderField[] | undefined {
-    const timeout = timeoutOf(this.headers);
-    if (timeout === undefined) return this.headers;
-    const left = timeout - (performance.now() - this.arrivedAt);
-    return left > 0 ? withTimeout(this.headers, left) : undefined;
-  }
-
-  /** Ends the client's stream with trailers. A client that has not ended its side is not waited for. */
-  #sendEnd(trailers: HeaderField[]): void {
-    const { down, toClient } = this.#link;
-    const fields = this.#answering ? trailers : [...responseHeaders, ...trailers];
-    down.follow(this.id, toClient.frames(this.id, fields, true));
-    if (!this.#clientEnded) down.follow(this.id, rstStream(this.id, errorCodes.noError));
-  }
-
-  /** Sends as much of an answer of our own as the client takes. */
-  #part(): void {
-    const own = this.#ownAnswer;
-    if (!own) return;
-    const { down, toClient, clientWindow } = this.#link;
-    if (!this.#answering) {
-      this.#answering = true;
-      down.follow(this.id, toClient.frames(this.id, responseHeaders, false));
-    }
-    for (const frame of own.take(clientWindow + this.#window)) down.passOwed(this.id, frame);
-    if (!own.isSent) return;
-    this.#sendEnd(own.trailers);
+  /** It has ended without a word of buildkitd's. */
+  #breakOff(): void {
     this.#close();
+    this.#finish({ status: undefined, calledOff: false });
   }
 
   #close(): void {
     this.#state = 'closed';
     this.#link.calls.delete(this.id);
-    this.#link.open.delete(this.upstreamId);
+    this.#asked.forget();
   }
 
   #finish(end: CallEnd): void {
-    if (!this.#end) {
-      this.#end = end;
-      this.#tap.ended?.(end);
-    }
-    this.#leave();
-  }
-
-  #leave(): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#recorder.activity(-1);
-    for (const then of this.#whenOver.splice(0)) then();
+    this.#ending.finish(end, (told) => this.#tap.ended?.(told));
   }
 }
-
-const responseHeaders: HeaderField[] = [
-  [':status', '200'],
-  ['content-type', 'application/grpc'],
-];
-
-const otherAnswer: GrpcStatus = {
-  code: grpcCodes.internal,
-  message: 'buildkitd answered otherwise than it did to others',
-  details: undefined,
-};
-
-const tooLate: GrpcStatus = {
-  code: grpcCodes.deadlineExceeded,
-  message: 'The deadline of this call passed before BuildKit could take it',
-  details: undefined,
-};
-
-const tooMuchHeld: GrpcStatus = {
-  code: grpcCodes.resourceExhausted,
-  message: 'Too many calls wait for their builds to begin; try again when some of the builds have ended',
-  details: undefined,
-};

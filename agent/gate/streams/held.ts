@@ -53,6 +53,7 @@ export class Held {
     this.#budget.leave(this.#counted ? 1 : 0, this.#cost);
     this.#counted = false;
     this.#cost = 0;
+    this.#flow = 0;
     return frames;
   }
 }

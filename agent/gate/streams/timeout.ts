@@ -26,3 +26,10 @@ function format(ms: number): string {
   }
   return '99999999H';
 }
+
+/** The headers with the time that is left after so many milliseconds; undefined when there is none. */
+export function headersAfter(headers: HeaderField[], ms: number): HeaderField[] | undefined {
+  const timeout = timeoutOf(headers);
+  if (timeout === undefined) return headers;
+  return timeout > ms ? withTimeout(headers, timeout - ms) : undefined;
+}

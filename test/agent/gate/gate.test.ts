@@ -168,3 +168,31 @@ test('no more PINGs go up than buildkitd has said something: it ends a connectio
     played.close();
   }
 });
+
+test('a call that its client resets while it is held is not known to buildkitd', async () => {
+  const played = await playUpstream(() => undefined);
+  const before = await openGate(dir, played.path, { maxBuilds: 1 });
+  const solve = [...head.slice(0, 3), '/moby.buildkit.v1.Control/Solve', ...head.slice(4), 'te', 'trailers'];
+  /** A SolveRequest with a ref and a frontend, framed for gRPC. */
+  const request = (ref: string): Buffer => Buffer.from([0, 0, 0, 0, 6, 0x0a, 1, ref.charCodeAt(0), 0x32, 1, 0x78]);
+  try {
+    const session = openSession('http://localhost', { createConnection: () => connect(before.socket) });
+    const calls = ['a', 'b', 'c'].map((ref) =>
+      session
+        .request(solve)
+        .on('error', () => undefined)
+        .end(request(ref)),
+    );
+    await expect.poll(() => played.seen).toContain('1 of 1');
+    await expect.poll(() => before.gate.solving).toBe(1);
+    for (const call of calls.slice(1)) call.close(8);
+    await Promise.all(calls.slice(1).map((call) => once(call, 'close')));
+    calls[0]?.close(8);
+    await expect.poll(() => played.seen).toContain('3 of 1');
+    expect(played.seen.filter((next) => next.endsWith(' of 0') && next.startsWith('3'))).toEqual([]);
+    session.destroy();
+  } finally {
+    await before.stop();
+    played.close();
+  }
+});

@@ -1,4 +1,16 @@
 import type { HeaderField } from '../call.ts';
+import type { Origin } from '../recorder.ts';
+
+/** A call as its client begins it. */
+export interface CallStart {
+  /** Its stream at the client. */
+  id: number;
+  path: string;
+  origin: Origin;
+  headers: HeaderField[];
+  /** Whether nothing comes after the headers. */
+  ended: boolean;
+}
 
 /** Fields of HTTP/1's connections, which have no place here (RFC 9113, 8.2.2). */
 const ofConnections: ReadonlySet<string> = new Set([
