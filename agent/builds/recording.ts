@@ -1,4 +1,4 @@
-import type { BuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError } from '../../common/errors.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
 import type { Build } from './build.ts';
@@ -49,6 +49,10 @@ export class Recording implements GateRecorder {
   /** Solves that buildkitd works on, and those that wait for their turn. */
   get counts(): SolveCounts {
     return { running: this.#running, waiting: this.#solves.size - this.#running };
+  }
+
+  get behind(): BuildvisorError | undefined {
+    return this.#options.store.isBehind ? tooFast() : undefined;
   }
 
   solveQueued(queued: SolveQueued): void {
@@ -124,4 +128,11 @@ export class Recording implements GateRecorder {
     build.end();
     onEnded(build);
   }
+}
+
+function tooFast(): BuildvisorError {
+  return new BuildvisorError('QUEUE_FULL', 'Builds come faster than they can be recorded', {
+    hint: 'Start this one again a little later.',
+    retryable: true,
+  });
 }

@@ -35,6 +35,10 @@ export interface StoreOptions {
 const memoryBytes = 512 * 1024;
 /** Bytes of all journals that may wait for the disk. */
 const unwrittenBytes = 64 * 1024 ** 2;
+/** Builds over those that are kept: what waits or runs, and what has ended and is being written or removed. Each takes some 5 kB. */
+const mostBehind = 10_000;
+/** Journals that are removed at a time. */
+const removedAtOnce = 32;
 /** How often builds are looked at for their age, in milliseconds. */
 const ageEveryMs = 60_000;
 
@@ -64,6 +68,11 @@ export class BuildStore {
   /** Builds whose last event is not written. */
   get live(): Iterable<Build> {
     return this.#live.keys();
+  }
+
+  /** Whether builds come faster than they can be written and forgotten. */
+  get isBehind(): boolean {
+    return this.#builds.size > this.#options.keep.builds + mostBehind;
   }
 
   /** Files of journals that are open. */
@@ -159,13 +168,18 @@ export class BuildStore {
     const endedBefore = Date.now() - ageMs;
     let excess = this.#room.isTight ? this.#room.excess : 0;
     let tooMany = this.#builds.size - this.#live.size - most;
+    let removals: Promise<void>[] = [];
     for (const build of this.list()) {
       if (this.#live.has(build)) continue;
       if (tooMany <= 0 && excess <= 0 && build.endedAtMs >= endedBefore) continue;
       tooMany--;
       excess -= build.events.bytes;
-      await this.#forget(build);
+      removals.push(this.#forget(build));
+      if (removals.length < removedAtOnce) continue;
+      await Promise.all(removals);
+      removals = [];
     }
+    await Promise.all(removals);
   }
 
   #journalAt(path: string, found?: ConstructorParameters<typeof Journal>[1]): Journal {

@@ -108,6 +108,7 @@ export class Desk {
       traces,
       pong: new Pong(calls),
       refusal: () => this.#refusal,
+      behind: () => recorder.behind,
       log,
     };
   }

@@ -1,3 +1,4 @@
+import type { BuildvisorError } from '../../common/errors.ts';
 import type { HeaderField } from './call.ts';
 import { decodeMessage, encodeMessage } from './errors/message.ts';
 
@@ -51,4 +52,14 @@ export function unavailable(message: string): GrpcStatus {
 function firstValue(fields: readonly HeaderField[], wanted: string): string {
   for (const [name, value] of fields) if (name === wanted) return value;
   return '';
+}
+
+/** What a client is told of a build that may not begin: what can be done about it as well. */
+export function refusedStatus({ code, message, hint }: BuildvisorError): GrpcStatus {
+  const full = code === 'QUEUE_FULL' || code === 'VOLUME_FULL';
+  return {
+    code: full ? grpcCodes.resourceExhausted : grpcCodes.unavailable,
+    message: hint === undefined ? message : `${message}. ${hint}`,
+    details: undefined,
+  };
 }

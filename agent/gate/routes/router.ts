@@ -24,6 +24,8 @@ export interface RouteContext {
   pong: Pong;
   /** Why no more solves are taken, once that is so. */
   refusal: () => BuildvisorError | undefined;
+  /** Why solves are refused that cannot even be recorded. */
+  behind: () => BuildvisorError | undefined;
   log: Logger;
 }
 

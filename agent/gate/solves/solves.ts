@@ -4,7 +4,7 @@ import { Ticket } from '../admission/slots.ts';
 import type { Call, CallEnd } from '../call.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome } from '../recorder.ts';
 import { control } from '../routes/paths.ts';
-import { type GrpcStatus, grpcCodes, unavailable } from '../status.ts';
+import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../status.ts';
 import type { Traces } from '../traces.ts';
 import { Early, type Held } from './early.ts';
 import type { Recordings } from './recordings.ts';
@@ -112,7 +112,7 @@ export class Solves {
 
   /** Refuses a build that was not let go yet. */
   refuse(solve: Solve, error: BuildvisorError): void {
-    const status = toStatus(error);
+    const status = refusedStatus(error);
     this.#give(solve, status, { ...status, exporter: {}, cancelled: false, error });
     this.#leave(solve);
   }
@@ -180,13 +180,3 @@ function end(call: Call, status: GrpcStatus): void {
 
 const ended: GrpcStatus = { code: grpcCodes.ok, message: '', details: undefined };
 const cancelled: GrpcStatus = { code: grpcCodes.cancelled, message: 'the build was cancelled', details: undefined };
-
-/** What a client is told of a build that may not begin: what can be done about it as well. */
-function toStatus({ code, message, hint }: BuildvisorError): GrpcStatus {
-  const full = code === 'QUEUE_FULL' || code === 'VOLUME_FULL';
-  return {
-    code: full ? grpcCodes.resourceExhausted : grpcCodes.unavailable,
-    message: hint === undefined ? message : `${message}. ${hint}`,
-    details: undefined,
-  };
-}

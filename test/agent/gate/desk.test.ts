@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { frameMessage } from '../../../agent/gate/messages.ts';
+import { BuildvisorError } from '../../../common/errors.ts';
 import { writeBytes, writeString } from '../../../common/protobuf.ts';
 import { openDesk, type ScriptedCall } from './scripted.ts';
 
@@ -291,6 +292,20 @@ describe('what is called off', () => {
     a.end();
     expect(journal).toContain('open solve c');
   });
+});
+
+test('builds that come faster than they can be recorded are refused, and not told of; what is known goes on', () => {
+  let behind: BuildvisorError | undefined;
+  const { desk, journal, client } = openDesk({ maxBuilds: 1, behind: () => behind });
+  const a = client().solve('a', plain);
+  client().solve('b', plain);
+  behind = new BuildvisorError('QUEUE_FULL', 'Too fast', { hint: 'Later.', retryable: true });
+  const late = client().solve('c', plain);
+  expect(late.answered?.status).toMatchObject({ code: 8, message: 'Too fast. Later.' });
+  a.end();
+  expect(journal).toContain('open solve b');
+  expect(journal.filter((line) => line.endsWith(' c'))).toEqual([]);
+  expect(desk.slots).toMatchObject({ running: 1, waiting: 0 });
 });
 
 describe('a Ping', () => {

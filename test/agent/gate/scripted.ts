@@ -7,6 +7,7 @@ import { OwnCalls } from '../../../agent/gate/own-calls.ts';
 import type { GateRecorder, Origin, QueuePlace, SolveOutcome } from '../../../agent/gate/recorder.ts';
 import type { GrpcStatus } from '../../../agent/gate/status.ts';
 import { openLog } from '../../../agent/log.ts';
+import type { BuildvisorError } from '../../../common/errors.ts';
 import { writeBytes, writeNumber, writeString } from '../../../common/protobuf.ts';
 
 /** What happened, one line each, in order. */
@@ -101,7 +102,11 @@ export interface SolveFields {
 }
 
 /** A desk without a buildkitd, and clients to it. */
-export function openDesk(options: { maxBuilds: number; disk?: Admission }): {
+export function openDesk(options: {
+  maxBuilds: number;
+  disk?: Admission;
+  behind?: () => BuildvisorError | undefined;
+}): {
   desk: Desk;
   journal: Journal;
   places: Map<string, QueuePlace>;
@@ -121,6 +126,9 @@ export function openDesk(options: { maxBuilds: number; disk?: Admission }): {
       outcomes.set(ref, outcome);
     },
     activity: () => undefined,
+    get behind() {
+      return options.behind?.();
+    },
   };
   const log = openLog('silent');
   const calls = new OwnCalls(join('/nonexistent', 'bk.sock'), log);
