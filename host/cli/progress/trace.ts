@@ -126,9 +126,23 @@ export class Trace {
     return this.#options.now() - (step.local ? 0 : (this.#offsetMs ?? 0));
   }
 
-  /** Milliseconds since the first step began. */
+  /** Milliseconds since the first step began; of a build that is only watched now, what its steps took. */
   totalMs(): number {
-    return this.startedMs === undefined ? 0 : this.#options.now() - this.startedMs;
+    return this.startedMs === undefined ? 0 : Math.max(this.#options.now() - this.startedMs, this.#stepsMs());
+  }
+
+  /** From the builder's first beginning to its last end. */
+  #stepsMs(): number {
+    let first = Number.POSITIVE_INFINITY;
+    let last = 0;
+    for (const { local, intervals } of this.steps) {
+      if (local) continue;
+      for (const { start, stop = start } of intervals) {
+        first = Math.min(first, start);
+        last = Math.max(last, stop);
+      }
+    }
+    return Math.max(0, last - first);
   }
 
   /** The steps that failed, in their order; those cancelled because of another and this program's own are left out. */

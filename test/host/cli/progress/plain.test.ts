@@ -55,6 +55,18 @@ test('cached steps say so', () => {
   expect(lines.filter((line) => /^#\d+ DONE/.test(line))).toHaveLength(4);
 });
 
+test('a build that is watched after its end took what its steps took', () => {
+  const clock = new FixedClock();
+  let text = '';
+  const progress = new PlainProgress({ out: { write: (more) => (text += more) }, colours: false, now: clock.now });
+  const step = { digest: 'sha256:1', name: '[1/1] RUN make', inputs: [] };
+  const [started, completed] = ['2026-01-01T00:00:00.000Z', '2026-01-01T00:01:05.000Z'];
+  progress.update({ vertexes: [{ ...step, started }] });
+  progress.update({ vertexes: [{ ...step, started, completed }] });
+  progress.end('done');
+  expect(text).toContain('Built: 1 step, 0 cached, 1m05s');
+});
+
 test('a failed build ends with the step and the end of its log', () => {
   const lines = play('fail', 'failed');
   const at = lines.indexOf('------');
