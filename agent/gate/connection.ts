@@ -25,8 +25,12 @@ const limits = {
   /** Until a client has closed a connection that we have ended. */
   farewell: 1_000,
 };
-/** Bytes that a client has not taken, over which nothing more is read of it; what is answered here would pile up. */
-const mostForClient = 1024 ** 2;
+/**
+ * Bytes that a client has not taken, over which its connection ends. What it gets of buildkitd stops long before that; this is for what the gate
+ * answers itself, and more than all calls that may be held can come to. It is never merely not read: grpc-go's client stops reading while it
+ * cannot write (internal/transport/controlbuf.go, throttle), and both would wait for each other for ever.
+ */
+const mostForClient = 32 * 1024 ** 2;
 /** Bytes that wait for the other side's window, over which nothing more is read. */
 const mostWaiting = 4 * 1024 ** 2;
 
@@ -91,7 +95,11 @@ export class Connection {
     const preface = new PrefaceReader(frames, () => clearTimeout(this.#timer));
     this.#client.on('data', (chunk: Buffer) =>
       this.#guard(
-        () => preface.push(chunk),
+        () => {
+          preface.push(chunk);
+          if (this.#link.client.pending > mostForClient)
+            throw new WireError(errorCodes.enhanceYourCalm, 'the client asks and does not take the answers');
+        },
         (error) => this.#failClient(error),
       ),
     );
@@ -141,7 +149,7 @@ export class Connection {
     const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
     setFlowing(this.#upstream, taken && this.#upstreamSide.hasRoom);
     if (clientGone) return;
-    setFlowing(this.#client, !upstream.isFull && client.pending < mostForClient && up.waitingBytes < mostWaiting);
+    setFlowing(this.#client, !upstream.isFull && up.waitingBytes < mostWaiting);
   }
 
   /** Ends what has nothing left to do, after the client or buildkitd has gone. */

@@ -3,11 +3,13 @@ import type { Call } from '../call.ts';
 import type { Greeting } from './greeting.ts';
 
 /**
- * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, and while none does; and when one
- * that waits with its build is greeted, since a client's end of a session is an HTTP/2 server that closes when it hears nothing for
- * 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead.
+ * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, while none does, and where it is
+ * one of a crowd; and when one that is held on is greeted, since a client's end of a session is an HTTP/2 server that closes when it
+ * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead.
  */
-const limits = { busy: 5000, free: 1000, greet: 5000 };
+const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 5000 };
+/** So many Sessions without a Solve are a bake whose client is still preparing: buildx opens all of them first, and takes a minute for 4000. */
+const crowd = 64;
 
 interface Session {
   /** Solves that name it and wait. */
@@ -24,6 +26,9 @@ interface Session {
  */
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
+  /** Held, and not named by a Solve. */
+  readonly #unnamed = new Set<Call>();
+  readonly #greeted = new WeakSet<Call>();
   readonly #isBusy: () => boolean;
   readonly #greeting: Greeting;
 
@@ -41,16 +46,11 @@ export class Sessions {
       return;
     }
     if (session.waiting > 0) this.#greetLater(session, call);
-    else {
-      const limit = this.#isBusy() ? limits.busy : limits.free;
-      session.calls.set(
-        call,
-        setTimeout(() => call.open(), limit),
-      );
-    }
+    else this.#holdUnnamed(session, call);
     call.whenOver(() => {
       clearTimeout(session.calls.get(call));
       session.calls.delete(call);
+      this.#unnamed.delete(call);
       this.#prune(id, session);
     });
   }
@@ -60,7 +60,11 @@ export class Sessions {
     for (const id of ids) {
       const session = this.#get(id);
       session.waiting++;
-      if (session.waiting === 1) for (const call of session.calls.keys()) this.#greetLater(session, call);
+      if (session.waiting > 1) continue;
+      for (const call of session.calls.keys()) {
+        this.#unnamed.delete(call);
+        this.#greetLater(session, call);
+      }
     }
   }
 
@@ -72,7 +76,7 @@ export class Sessions {
       session.open++;
       for (const [call, timer] of session.calls) {
         clearTimeout(timer);
-        call.open();
+        this.#letGo(call);
       }
     }
   }
@@ -89,13 +93,37 @@ export class Sessions {
     }
   }
 
+  #holdUnnamed({ calls }: Session, call: Call): void {
+    const isCrowd = this.#unnamed.size >= crowd;
+    this.#unnamed.add(call);
+    const limit = isCrowd ? limits.crowd : this.#isBusy() ? limits.busy : limits.free;
+    const end = (): void => this.#letGo(call);
+    const greet = (): void => {
+      if (this.#greet(call)) calls.set(call, setTimeout(end, limit - limits.greet));
+      else end();
+    };
+    calls.set(call, isCrowd ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
+  }
+
+  #letGo(call: Call): void {
+    this.#unnamed.delete(call);
+    call.open();
+  }
+
   #greetLater({ calls }: Session, call: Call): void {
     clearTimeout(calls.get(call));
     const left = limits.greet - (performance.now() - call.arrivedAt);
     const greet = (): void => {
-      if (!this.#greeting.send(call)) call.open();
+      if (!this.#greet(call)) call.open();
     };
     calls.set(call, setTimeout(greet, Math.max(0, left)));
+  }
+
+  #greet(call: Call): boolean {
+    if (this.#greeted.has(call)) return true;
+    if (!this.#greeting.send(call)) return false;
+    this.#greeted.add(call);
+    return true;
   }
 
   #get(id: string): Session {

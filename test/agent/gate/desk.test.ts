@@ -150,6 +150,30 @@ describe('what waits', () => {
     expect(journal).toContain('open solve b');
   });
 
+  test('the sessions of a bake whose client is still preparing are held, but for some that are let go', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const words = ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0'].map((word) => writeString(1, word));
+    const sessions = Array.from({ length: 1000 }, (_, index) => one.session(`s${index}`));
+    vi.advanceTimersByTime(1000);
+    const opened = sessions.filter(({ isOpen }) => isOpen);
+    expect(opened).toHaveLength(64);
+    for (const word of words) opened[0]?.respond(word);
+    vi.advanceTimersByTime(60_000);
+    expect(sessions.filter(({ isOpen }) => isOpen)).toHaveLength(64);
+    const held = sessions[500];
+    expect(held?.early).toEqual(Buffer.concat(words.map(frameMessage)));
+    const a = one.solve('a', plain);
+    one.solve('b', { ...plain, session: 's500' });
+    vi.advanceTimersByTime(60_000);
+    expect(held?.isOpen).toBe(false);
+    // What no Solve has named for so long belongs to a client that we do not know.
+    expect(sessions.filter(({ isOpen }) => !isOpen)).toEqual([held]);
+    finish(a);
+    expect(held?.isOpen).toBe(true);
+    expect(journal).toContain('open solve b');
+  });
+
   test('a Solve is read as it comes, in bits, and no further than a client may send', () => {
     const { journal, client } = openDesk({ maxBuilds: 1 });
     const one = client();
