@@ -23,6 +23,8 @@ import { median } from './lib/statistics.ts';
 const [small = 25, large = 7] = process.argv.slice(2).map(Number);
 const contextFiles = { count: 50, bytes: 10_000_000 };
 const logLines = 200_000;
+/** So few that no message of BuildKit's, which has hundreds of lines, can be missing. */
+const brokenLines = 50;
 const gib = 1024 ** 3;
 
 const buildctl = artefact(readArtefacts(), 'tools').concat('/buildctl');
@@ -85,7 +87,8 @@ async function logLoad(outputs: string): Promise<GateLoad> {
     args: (run) => ['--opt', `build-arg:AT=${run}-${Date.now()}`],
     check(output) {
       const lines = output.match(/ line \d+ of a compiler/g)?.length ?? 0;
-      if (lines !== logLines) throw new Error(`${lines} of ${logLines} lines came`);
+      // Where one of BuildKit's messages ends in the middle of a line, buildctl breaks it in two.
+      if (lines < logLines - brokenLines) throw new Error(`${lines} of ${logLines} lines came`);
     },
   };
 }
