@@ -117,22 +117,25 @@ const call = (stream: number, more?: Buffer): Buffer => headers(stream, callHead
 test.each([
   ['held', false],
   ['open', true],
-])("a %s call's window that grows too large ends the call alone, and harms nobody who lets it go", async (_, isOpen) => {
-  const { calls, ends, route } = holder();
-  await open({ route, serve: () => undefined });
-  const peer = new Peer();
-  peer.socket.write(call(1));
-  await settled('the call', () => calls.length === 1);
-  if (isOpen) calls[0]?.open();
-  peer.socket.write(Buffer.concat(Array.from({ length: 3 }, () => windowUpdate(1, 2 ** 31 - 1))));
-  await settled('the reset', () => peer.has(rstStream(1, errorCodes.flowControlError)));
-  expect(ends).toHaveLength(1);
-  // What lets a call go is often another connection's turn.
-  expect(() => calls[0]?.open()).not.toThrow();
-  peer.socket.write(call(3));
-  await settled('another call on the same connection', () => calls.length === 2);
-  peer.socket.destroy();
-});
+])(
+  "a %s call's window that grows too large ends the call alone, and harms nobody who lets it go",
+  async (_, isOpen) => {
+    const { calls, ends, route } = holder();
+    await open({ route, serve: () => undefined });
+    const peer = new Peer();
+    peer.socket.write(call(1));
+    await settled('the call', () => calls.length === 1);
+    if (isOpen) calls[0]?.open();
+    peer.socket.write(Buffer.concat(Array.from({ length: 3 }, () => windowUpdate(1, 2 ** 31 - 1))));
+    await settled('the reset', () => peer.has(rstStream(1, errorCodes.flowControlError)));
+    expect(ends).toHaveLength(1);
+    // What lets a call go is often another connection's turn.
+    expect(() => calls[0]?.open()).not.toThrow();
+    peer.socket.write(call(3));
+    await settled('another call on the same connection', () => calls.length === 2);
+    peer.socket.destroy();
+  },
+);
 
 test('changes of the window cost no more where many calls are held', async () => {
   const { calls, route } = holder();
