@@ -13,6 +13,7 @@ import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
 import { Greeting } from './solves/greeting.ts';
+import { LooseCalls } from './solves/loose-calls.ts';
 import { Recordings } from './solves/recordings.ts';
 import { Sessions } from './solves/sessions.ts';
 import { Solves } from './solves/solves.ts';
@@ -91,6 +92,7 @@ export class Desk {
     this.#recordings = new Recordings(recorder, log);
     const traces = new Traces();
     const greeting = new Greeting();
+    const loose = new LooseCalls();
     const sessions = new Sessions(() => this.#slots.waiting > 0, greeting);
     this.#solves = new Solves({
       slots: this.#slots,
@@ -98,6 +100,7 @@ export class Desk {
       recordings: this.#recordings,
       traces,
       recorder,
+      loose,
       openStatus: (ref) => this.#watch(ref, calls),
     });
     this.#context = {
@@ -106,6 +109,7 @@ export class Desk {
       greeting,
       recordings: this.#recordings,
       traces,
+      loose,
       pong: new Pong(calls),
       refusal: () => this.#refusal,
       behind: () => recorder.behind,

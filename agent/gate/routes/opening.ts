@@ -1,8 +1,29 @@
 import { constants, gunzipSync } from 'node:zlib';
+import type { Call, CallTap } from '../call.ts';
+import { type GrpcStatus, grpcCodes } from '../status.ts';
 
 /** So much of a message is waited for, in bytes: a quarter of the window that a client has before anybody has read a call of its. */
 const enough = 16 * 1024;
 const headerBytes = 5;
+/** How long the beginning of its first message may take, in milliseconds, for a client that sends it with the call. */
+const limitMs = 60_000;
+
+/**
+ * Gives the first message of a held call, or its beginning, once it is there; also when the client ends its side before that. A call that is
+ * over by then gives none. One that says nothing for long is refused.
+ */
+export function openingTap(
+  call: Call,
+  then: (message: Buffer) => void,
+): Required<Pick<CallTap, 'request' | 'requestEnded'>> {
+  const timer = setTimeout(() => call.answer(nothingSaid), limitMs);
+  call.whenOver(() => clearTimeout(timer));
+  const opening = new Opening((message) => {
+    clearTimeout(timer);
+    if (!call.isOver) then(message);
+  });
+  return { request: (chunk) => opening.push(chunk), requestEnded: () => opening.end() };
+}
 
 /**
  * Collects the beginning of a call's first message: the whole of it, or so much that what comes first of it is there. A held
@@ -64,3 +85,9 @@ function inflateBeginning(message: Buffer): Buffer {
     throw error;
   }
 }
+
+const nothingSaid: GrpcStatus = {
+  code: grpcCodes.deadlineExceeded,
+  message: `The call was begun ${limitMs / 1000} s ago, and its first message has not come`,
+  details: undefined,
+};

@@ -3,20 +3,19 @@ import { MessageReader } from '../messages.ts';
 import type { Solve } from '../solves/solve.ts';
 import { readSolveRequest } from '../solves/solve-request.ts';
 import { type GrpcStatus, grpcCodes, refusedStatus } from '../status.ts';
-import { Opening } from './opening.ts';
+import { openingTap } from './opening.ts';
 import type { RouteContext } from './router.ts';
 
 /** A Solve: let go when it is its turn, and recorded. */
-export function solveRoute({ solves, refusal, behind }: RouteContext, call: Call): CallTap {
+export function solveRoute({ solves, loose, refusal, behind }: RouteContext, call: Call): CallTap {
   let solve: Solve | undefined;
   let response: Buffer | undefined;
-  const opening = new Opening((message) => {
-    if (call.isOver) return;
+  const opening = openingTap(call, (message) => {
     const request = readSolveRequest(message);
     const known = solves.find(request.ref);
     const tooMany = behind();
     // buildkitd refuses what has no name, and a second one of a name it works on already.
-    if (request.internal || request.ref === '' || known?.state === 'open') call.open();
+    if (request.internal || request.ref === '' || known?.state === 'open') loose.pass(call);
     else if (known) call.answer(taken(request.ref));
     else if (tooMany !== undefined) call.answer(refusedStatus(tooMany));
     else solve = solves.begin(call, request, call.origin.build === undefined ? refusal() : undefined);
@@ -25,7 +24,7 @@ export function solveRoute({ solves, refusal, behind }: RouteContext, call: Call
     response = message;
   });
   return {
-    request: (chunk) => opening.push(chunk),
+    ...opening,
     response: (chunk) => responses.push(chunk),
     ended: (end) => {
       if (solve) solves.end(solve, end, response);

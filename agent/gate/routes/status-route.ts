@@ -4,17 +4,17 @@ import type { Call, CallTap } from '../call.ts';
 import { MessageReader } from '../messages.ts';
 import type { StatusStream } from '../solves/recordings.ts';
 import { grpcCodes } from '../status.ts';
-import { Opening } from './opening.ts';
+import { openingTap } from './opening.ts';
 import { progressEnds } from './progress-ends.ts';
 import type { RouteContext } from './router.ts';
 
 /** A Status: held with its build, and recorded. */
-export function statusRoute({ solves, recordings, traces, log }: RouteContext, call: Call): CallTap {
+export function statusRoute({ solves, recordings, traces, loose, log }: RouteContext, call: Call): CallTap {
   let stream: StatusStream | undefined;
-  const opening = new Opening((message) => {
+  const opening = openingTap(call, (message) => {
     const ref = refOf(message, log);
     if (ref === '') {
-      call.open();
+      loose.pass(call);
       return;
     }
     stream = recordings.openStatus(ref);
@@ -28,7 +28,7 @@ export function statusRoute({ solves, recordings, traces, log }: RouteContext, c
     if (stream) recordings.status(stream, message);
   });
   return {
-    request: (chunk) => opening.push(chunk),
+    ...opening,
     response: (chunk) => responses.push(chunk),
     ending: (status) => {
       if (stream === undefined || status.code !== grpcCodes.resourceExhausted) return undefined;

@@ -1,7 +1,7 @@
 import { readCutFields } from '../../../common/protobuf.ts';
 import type { Call, CallTap } from '../call.ts';
 import { grpcCodes } from '../status.ts';
-import { Opening } from './opening.ts';
+import { openingTap } from './opening.ts';
 import type { RouteContext } from './router.ts';
 
 /**
@@ -9,14 +9,13 @@ import type { RouteContext } from './router.ts';
  * (util/tracing/detect/recorder.go). Those of a trace with several builds would go into no record but the first's, and are
  * taken here, as one bake has some 0.1 MB of them for each target.
  */
-export function traceRoute({ traces }: RouteContext, call: Call): CallTap {
-  const opening = new Opening((message) => {
+export function traceRoute({ traces, loose }: RouteContext, call: Call): CallTap {
+  return openingTap(call, (message) => {
     const id = firstTrace(message);
     // An empty ExportTraceServiceResponse: all was taken.
     if (id !== undefined && traces.isSplit(id)) call.answer(ok, Buffer.alloc(0));
-    else call.open();
+    else loose.pass(call);
   });
-  return { request: (chunk) => opening.push(chunk) };
 }
 
 /**

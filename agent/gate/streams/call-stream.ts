@@ -69,6 +69,7 @@ export class CallStream implements Call {
   decide(route: Route): void {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
+    else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
     if (!this.#held.enter(this.headers)) {
       this.answer(tooMuchHeld);
@@ -134,6 +135,7 @@ export class CallStream implements Call {
     else up.giveBack(flow);
     if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
     else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (ended && !this.isOver) this.#tap.requestEnded?.();
     this.#settle();
   }
 
