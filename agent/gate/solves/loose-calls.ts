@@ -36,15 +36,17 @@ export class LooseCalls {
   pass(call: Call, go: () => void = () => call.open()): void {
     if (call.isOpen || call.isOver) return;
     const client = this.#clientOf(call.origin);
+    if (client.waiting.has(call)) return;
     client.waiting.set(call, go);
     call.whenOver(() => this.#leave(call, client));
     this.#pump(client);
     if (client.waiting.has(call) && client.open.size === 0) this.#makeRoom();
   }
 
-  /** A call is let go by somebody else, or goes in another way. */
+  /** A call belongs to a build, as has turned out: it counts no longer, and whoever takes it lets it go. */
   forget(call: Call): void {
-    this.#clients.get(call.origin)?.waiting.delete(call);
+    const client = this.#clients.get(call.origin);
+    if (client) this.#leave(call, client);
   }
 
   #pump(client: Client): void {
