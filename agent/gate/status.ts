@@ -15,7 +15,6 @@ export const grpcCodes = {
   ok: 0,
   cancelled: 1,
   unknown: 2,
-  invalidArgument: 3,
   deadlineExceeded: 4,
   alreadyExists: 6,
   resourceExhausted: 8,

@@ -1,5 +1,4 @@
 import type { Call, CallTap } from '../call.ts';
-import { type GrpcStatus, grpcCodes } from '../status.ts';
 import type { RouteContext } from './router.ts';
 
 /** Names a session (session/session.go, headerSessionID). */
@@ -9,17 +8,7 @@ const sessionId = 'x-docker-expose-session-uuid';
 export function sessionRoute({ sessions, greeting, traces }: RouteContext, call: Call): CallTap {
   call.headers = traces.ofNone(call.headers);
   const id = call.headers.find(([name]) => name === sessionId)?.[1];
-  if (!id) {
-    call.answer(nameless);
-    return {};
-  }
-  sessions.arrive(id, call);
+  // No Solve can name one without a name.
+  sessions.arrive(id ?? '', call);
   return greeting.learn();
 }
-
-/** buildkitd would keep it, but no build could ever use it. */
-const nameless: GrpcStatus = {
-  code: grpcCodes.invalidArgument,
-  message: `A session needs a name, in the header ${sessionId}`,
-  details: undefined,
-};

@@ -151,12 +151,6 @@ describe('what waits', () => {
     expect(all.filter(({ isOpen }) => isOpen).length).toBe(4 + 32);
   });
 
-  test('a session without a name is refused', () => {
-    const { journal, client } = openDesk({ maxBuilds: 1 });
-    client().session('');
-    expect(journal).toEqual(['answer session  3']);
-  });
-
   test('a Solve or Status that says nothing is told so', () => {
     const { journal, desk } = openDesk({ maxBuilds: 1 });
     const options = { origin: {}, headers: [], journal };
