@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { findSteps } from '../../agent/buildkit/leftovers.ts';
+import { findSteps } from '../../agent/buildkit/running-steps.ts';
 import { sliceWrites } from '../../agent/sys/slices.ts';
 import type { SolveStatus } from '../../common/status.ts';
 import { StepCounter } from '../../common/steps.ts';
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => buildkitd?.stop(), 60_000);
 beforeEach(async () => {
-  gate = await openGate(buildkitd.dir, buildkitd.socket);
+  gate = await openGate(buildkitd.dir, buildkitd.socket, { root: buildkitd.root });
 });
 afterEach(async () => {
   await gate.stop();

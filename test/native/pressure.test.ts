@@ -52,6 +52,26 @@ describe('watermarks', () => {
     api.close();
   });
 
+  test('layers go for want of inodes as well, of which their bytes say nothing', async () => {
+    const machine = await machines.up(machines.scope('pressure/inodes'));
+    const context = await makeContext(
+      machines.dir,
+      `${fromBusybox}ARG AT
+RUN --mount=type=cache,target=/c busybox cat /c/toolchain || echo absent; echo present > /c/toolchain
+RUN busybox mkdir /made; cd /made; for i in $(busybox seq 1 8000); do : > $i; done; echo $AT > /at
+`,
+    );
+    const api = connectApi(machine.apiSocket);
+    const inodes = (await api.info()).volumes.find(({ name }) => name === 'cache')?.inodes ?? 0;
+    const builds = 11;
+    expect(builds * 8000).toBeGreaterThan(inodes * 1.2);
+    for (let build = 0; build < builds; build++) {
+      const { statuses } = await buildOn(machine, { context, buildArgs: { AT: `${build}` } });
+      if (build > 0) expect(logOf(statuses)).toBe('present\n');
+    }
+    api.close();
+  });
+
   test('above the hard mark a build waits, visibly, and passes when there is room', async () => {
     const machine = await machines.up(machines.scope('pressure/wait'), {
       configText: '[gc]\npreset = "off"\n',

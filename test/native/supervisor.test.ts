@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
-import { findSteps } from '../../agent/buildkit/leftovers.ts';
+import { findSteps } from '../../agent/buildkit/running-steps.ts';
 import { mountsBelow } from '../../agent/sys/mount.ts';
 import { readStat } from '../../agent/sys/reap.ts';
 import { pollUntil } from '../../common/wait.ts';
