@@ -84,6 +84,9 @@ function configText(dir: string, { config = '', runc }: { config?: string; runc?
 ${config}`;
 }
 
+/** No client outlives its test by more, in milliseconds; long enough for a build in an emulated VM. */
+const clientLimitMs = 240_000;
+
 /** Runs `buildctl` against a socket. */
 export function buildctl(socket: string, args: string[]): Client {
   return execa(join(toolsDir(), 'buildctl'), ['--addr', `unix://${socket}`, ...args], clientOptions({}));
@@ -97,7 +100,7 @@ export async function buildx(
   socket: string,
   stateDir: string,
   args: string[],
-  limitMs = 60_000,
+  limitMs = clientLimitMs,
 ): Promise<Awaited<Client>> {
   const binary = join(toolsDir(), 'buildx');
   const name = `gate-${createHash('sha256').update(socket).digest('hex').slice(0, 12)}`;
@@ -115,8 +118,7 @@ interface ClientOptions {
   timeout: number;
 }
 
-/** No client outlives its test. */
-function clientOptions(env: Record<string, string>, timeout = 60_000): ClientOptions {
+function clientOptions(env: Record<string, string>, timeout = clientLimitMs): ClientOptions {
   return { env, reject: false, timeout };
 }
 

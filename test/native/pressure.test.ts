@@ -79,17 +79,17 @@ RUN busybox mkdir /made; cd /made; for i in $(busybox seq 1 8000); do : > $i; do
     const api = connectApi(machine.apiSocket);
     const context = await makeContext(machines.dir, `${fromBusybox}ARG AT\nRUN echo $AT > /made; busybox sleep 3\n`);
     const running = buildOn(machine, { context, buildArgs: { AT: 'first' } });
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the build to run' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the build to run' }, async () =>
       (await api.info()).state?.buildsRunning ? true : undefined,
     );
     await sleep(1000);
     const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
       (await api.info()).pressure?.level === 'hard' ? true : undefined,
     );
     const waiting = buildOn(machine, { context, buildArgs: { AT: 'second' } });
-    const told = await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'a build to wait' }, async () => {
+    const told = await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'a build to wait' }, async () => {
       const { state } = await api.info();
       return state?.buildsWaiting ? state : undefined;
     });
@@ -101,7 +101,7 @@ RUN busybox mkdir /made; cd /made; for i in $(busybox seq 1 8000); do : > $i; do
     expect((await api.info()).state?.buildsWaiting).toBe(0);
 
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
       (await api.info()).pressure?.level === 'hard' ? true : undefined,
     );
     await expect(buildOn(machine, { context, buildArgs: { AT: 'third' } })).rejects.toThrow(
@@ -136,7 +136,7 @@ RUN --mount=type=cache,target=/c busybox ls /c; busybox head -c ${megabytes}0000
     await buildOn(machine, { context, buildArgs: { AT: 'first' } });
     const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 100, what: 'all layers to go' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 100, what: 'all layers to go' }, async () =>
       (await api.diskUsage({ kinds: ['layers'] })).records.length === 0 ? true : undefined,
     );
     // As long as it takes for a try to be made again.
