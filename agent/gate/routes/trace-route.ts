@@ -1,7 +1,7 @@
 import { readCutFields } from '../../../common/protobuf.ts';
 import type { Call, CallTap } from '../call.ts';
 import { grpcCodes } from '../status.ts';
-import { openingTap } from './opening.ts';
+import { Opening } from './opening.ts';
 import type { RouteContext } from './router.ts';
 
 /**
@@ -10,12 +10,13 @@ import type { RouteContext } from './router.ts';
  * taken here, as one bake has some 0.1 MB of them for each target.
  */
 export function traceRoute({ traces, loose }: RouteContext, call: Call): CallTap {
-  return openingTap(call, (message) => {
+  const opening = new Opening((message) => {
     const id = firstTrace(message);
     // An empty ExportTraceServiceResponse: all was taken.
     if (id !== undefined && traces.isSplit(id)) call.answer(ok, Buffer.alloc(0));
     else loose.pass(call);
-  });
+  }, call);
+  return { request: (chunk) => opening.push(chunk), requestEnded: () => opening.end() };
 }
 
 /**

@@ -18,6 +18,9 @@ const loose = { client: 32, all: 128 };
 /** Most calls of one name that go when its build does. Clients make one, and another if that breaks. */
 const mostOfName = 4;
 
+/** Sessions of solves that have ended or were refused which are remembered: a Session call that comes after that waits for nobody. */
+const mostEnded = 4096;
+
 interface Session {
   /** Solves that name it and wait. */
   waiting: number;
@@ -35,6 +38,7 @@ interface Session {
  */
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
+  readonly #ended = new Set<string>();
   /** Held, and not named by a Solve, by client. */
   readonly #unnamed = new Map<object, Set<Call>>();
   /** Let go, and not named by a Solve. */
@@ -52,11 +56,9 @@ export class Sessions {
   /** A client's Session. */
   arrive(id: string, call: Call): void {
     const session = this.#get(id);
-    if (session.open > 0) {
-      this.#send(session, call);
-      return;
-    }
-    if (session.waiting > 0 && this.#isNamed(session, call)) this.#greetLater(session, call);
+    if (session.open > 0) this.#send(session, call);
+    else if (session.waiting === 0 && this.#ended.has(id)) this.#loose.pass(call);
+    else if (session.waiting > 0 && this.#isNamed(session, call)) this.#greetLater(session, call);
     else this.#holdUnnamed(session, call);
     call.whenOver(() => {
       clearTimeout(session.calls.get(call));
@@ -72,6 +74,7 @@ export class Sessions {
     for (const id of ids) {
       const session = this.#get(id);
       session.waiting++;
+      this.#ended.delete(id);
       if (session.waiting > 1) continue;
       for (const call of session.calls.keys()) if (this.#isNamed(session, call)) this.#greetLater(session, call);
     }
@@ -95,6 +98,7 @@ export class Sessions {
       session[was]--;
       // Its client ends it now, or has another use for it: buildkitd takes it from here.
       if (session.waiting === 0) for (const call of session.calls.keys()) this.#loose.pass(call);
+      if (session.waiting === 0 && session.open === 0) this.#remember(id);
       this.#prune(id, session);
     }
   }
@@ -163,6 +167,16 @@ export class Sessions {
     if (!this.#greeting.send(call)) return false;
     this.#greeted.add(call);
     return true;
+  }
+
+  #remember(id: string): void {
+    this.#ended.delete(id);
+    this.#ended.add(id);
+    if (this.#ended.size <= mostEnded) return;
+    for (const oldest of this.#ended) {
+      this.#ended.delete(oldest);
+      break;
+    }
   }
 
   #get(id: string): Session {
