@@ -1,7 +1,6 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
 import type { LargeBlocks } from '../../agent/gate/errors/index.ts';
 import { Gate } from '../../agent/gate/gate.ts';
@@ -70,8 +69,8 @@ export interface TestGate {
 export interface TestGateOptions {
   /** Of which build every client is. */
   build?: string;
-  /** What the gate gets in place of a client's socket. */
-  wrap?: (socket: Socket) => Duplex;
+  /** Most bytes of one write to a client. */
+  maxWrite?: number;
   maxBuilds?: number;
   admission?: Admission;
   /** What reads long header blocks. */
@@ -82,7 +81,7 @@ export interface TestGateOptions {
 export async function openGate(
   dir: string,
   upstream: string,
-  { build, wrap = (socket) => socket, maxBuilds = 100, ...rest }: TestGateOptions = {},
+  { build, maxWrite, maxBuilds = 100, ...rest }: TestGateOptions = {},
 ): Promise<TestGate> {
   const recorder = new MemoryRecorder();
   const gate = new Gate({ upstream, recorder, log: openLog('silent'), maxBuilds, ...rest });
@@ -90,7 +89,7 @@ export async function openGate(
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    gate.accept(wrap(socket), build === undefined ? {} : { build });
+    gate.accept(socket, build === undefined ? {} : { build }, maxWrite);
   });
   const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
   await new Promise<void>((resolve) => server.listen(path, resolve));

@@ -65,6 +65,8 @@ export class Lab {
     const context = {
       ...{ upstream: join(this.dir, 'upstream.sock'), route, budget: this.budget, log: openLog('silent'), whyGone },
       blocks: this.blocks,
+      // Whoever keeps what was only lent is to notice.
+      onReuse: (memory: Buffer) => void memory.fill(0xdd),
       recorder: {
         ...{ solveStarted: none, status: none, solveEnded: none, solveQueued: none, solveMoved: none },
         activity: (delta: number) => {
@@ -74,7 +76,8 @@ export class Lab {
     };
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#sockets.add(socket);
-      const connection: Connection = new Connection(context, {}, socket, () => this.#connections.delete(connection));
+      const onClose = (): boolean => this.#connections.delete(connection);
+      const connection: Connection = new Connection(context, { socket, origin: {}, onClose });
       this.#connections.add(connection);
     });
   }
