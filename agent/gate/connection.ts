@@ -141,7 +141,7 @@ export class Connection {
     this.#guard(
       () => {
         used = this.#clientFrames.push(bytes);
-        if (this.#link.client.pending > mostForClient)
+        if (this.#link.client.pending + this.#link.down.waitingBytes > mostForClient)
           throw new WireError(errorCodes.enhanceYourCalm, 'the client asks and does not take the answers');
       },
       (error) => this.#failClient(error),

@@ -5,7 +5,8 @@ import type { Call, CallEnd } from '../call.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome } from '../recorder.ts';
 import { control } from '../routes/paths.ts';
 import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../status.ts';
-import type { Traces } from '../traces.ts';
+import { type Traces, traceIdOf } from '../traces.ts';
+import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
 import type { Recordings } from './recordings.ts';
 import type { Sessions } from './sessions.ts';
@@ -23,6 +24,8 @@ export interface SolvesOptions {
   slots: Slots;
   sessions: Sessions;
   recordings: Recordings;
+  /** Nobody looks after the steps of builds that are called off, when left out. */
+  departures: Departures | undefined;
   traces: Traces;
   recorder: GateRecorder;
   /** Opens a Status stream of the gate's own. */
@@ -88,6 +91,7 @@ export class Solves {
   /** A Solve call has ended. */
   end(solve: Solve, end: CallEnd, response: Buffer | undefined): void {
     if (solve.state === 'queued') this.#give(solve, cancelled, { ...cancelled, exporter: {}, cancelled: true });
+    if (solve.recording && end.calledOff) this.#options.departures?.begin(solve.recording);
     if (solve.recording) this.#options.recordings.end(solve.recording, end, response);
     else solve.done.resolve();
     if (solve.state === 'open') {
@@ -106,7 +110,11 @@ export class Solves {
     if (solve.state === 'queued') {
       this.#give(solve, status, { ...status, exporter: {}, cancelled: true });
       this.#leave(solve);
-    } else solve.call.answer(status);
+    } else {
+      solve.call.answer(status);
+      // A client that does not read does not call them off.
+      solve.turns?.callOff(status);
+    }
     await solve.done.promise;
   }
 
@@ -128,9 +136,9 @@ export class Solves {
     const { ref, request, call } = solve;
     solve.state = 'open';
     sessions.release(request.sessions);
-    solve.recording = recordings.begin(solve.start, () => openStatus(ref));
-    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.headers = traces.of(ref, call.headers);
+    solve.recording = recordings.begin(solve.start, () => openStatus(ref), traceIdOf(call.headers));
+    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.open();
     for (const { open } of solve.takeHeld()) open();
     solve.turns?.rest();
