@@ -10,6 +10,7 @@ import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, QueueReason } from './recorder.ts';
+import { History } from './routes/history.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
@@ -114,6 +115,7 @@ export class Desk {
       recordings: this.#recordings,
       traces,
       pong: new Pong(calls),
+      history: new History(calls),
       refusal: () => this.#refusal,
       behind: () => recorder.behind,
       log,

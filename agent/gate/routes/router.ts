@@ -7,6 +7,7 @@ import type { Sessions } from '../solves/sessions.ts';
 import type { Solves } from '../solves/solves.ts';
 import type { Traces } from '../traces.ts';
 import { bridgeRoute } from './bridge-route.ts';
+import type { History } from './history.ts';
 import { bridge, control, traceExport } from './paths.ts';
 import type { Pong } from './pong.ts';
 import { sessionRoute } from './session-route.ts';
@@ -22,6 +23,7 @@ export interface RouteContext {
   recordings: Recordings;
   traces: Traces;
   pong: Pong;
+  history: History;
   /** Why no more solves are taken, once that is so. */
   refusal: () => BuildvisorError | undefined;
   /** Why solves are refused that cannot even be recorded. */

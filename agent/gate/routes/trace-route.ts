@@ -15,7 +15,7 @@ export function traceRoute({ traces }: RouteContext, call: Call): CallTap {
     // An empty ExportTraceServiceResponse: all was taken.
     if (id !== undefined && traces.isSplit(id)) call.answer(ok, Buffer.alloc(0));
     else call.open();
-  });
+  }, call);
   return { request: (chunk) => opening.push(chunk) };
 }
 

@@ -11,6 +11,9 @@ const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 5000 };
 /** So many Sessions without a Solve are a bake whose client is still preparing: buildx opens all of them first, and takes a minute for 4000. */
 const crowd = 64;
 
+/** Sessions of solves that have ended or were refused which are remembered: a Session call that comes after that waits for nobody. */
+const mostEnded = 4096;
+
 interface Session {
   /** Solves that name it and wait. */
   waiting: number;
@@ -26,6 +29,7 @@ interface Session {
  */
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
+  readonly #ended = new Set<string>();
   /** Held, and not named by a Solve. */
   readonly #unnamed = new Set<Call>();
   readonly #greeted = new WeakSet<Call>();
@@ -41,8 +45,9 @@ export class Sessions {
   /** A client's Session. */
   arrive(id: string, call: Call): void {
     const session = this.#get(id);
-    if (session.open > 0) {
+    if (session.open > 0 || (session.waiting === 0 && this.#ended.has(id))) {
       call.open();
+      this.#prune(id, session);
       return;
     }
     if (session.waiting > 0) this.#greetLater(session, call);
@@ -60,6 +65,7 @@ export class Sessions {
     for (const id of ids) {
       const session = this.#get(id);
       session.waiting++;
+      this.#ended.delete(id);
       if (session.waiting > 1) continue;
       for (const call of session.calls.keys()) {
         this.#unnamed.delete(call);
@@ -89,6 +95,7 @@ export class Sessions {
       session[was]--;
       // Its client ends it now, or has another use for it: buildkitd takes it from here.
       if (session.waiting === 0) for (const call of session.calls.keys()) call.open();
+      if (session.waiting === 0 && session.open === 0) this.#remember(id);
       this.#prune(id, session);
     }
   }
@@ -124,6 +131,16 @@ export class Sessions {
     if (!this.#greeting.send(call)) return false;
     this.#greeted.add(call);
     return true;
+  }
+
+  #remember(id: string): void {
+    this.#ended.delete(id);
+    this.#ended.add(id);
+    if (this.#ended.size <= mostEnded) return;
+    for (const oldest of this.#ended) {
+      this.#ended.delete(oldest);
+      break;
+    }
   }
 
   #get(id: string): Session {

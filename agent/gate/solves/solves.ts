@@ -76,6 +76,13 @@ export class Solves {
     return solve;
   }
 
+  /** A Solve that is no build has gone: its other calls are not held either. */
+  pass(ref: string): void {
+    if (this.#solves.has(ref)) return;
+    this.#remember(ref);
+    for (const { open } of this.#early.take(ref)) open();
+  }
+
   /** Lets another call of a build go once its Solve has gone. */
   whenOpen(ref: string, held: Held): void {
     const solve = this.#solves.get(ref);

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { frameMessage } from '../../../agent/gate/messages.ts';
 import { BuildvisorError } from '../../../common/errors.ts';
 import { writeBytes, writeString } from '../../../common/protobuf.ts';
-import { openDesk, type ScriptedCall } from './scripted.ts';
+import { openDesk, ScriptedCall } from './scripted.ts';
 
 beforeEach(() =>
   vi.useFakeTimers({
@@ -382,5 +382,75 @@ describe('the trace of a bake', () => {
     expect(taken.isOpen).toBe(false);
     expect(taken.answered).toMatchObject({ status: { code: 0 }, message: Buffer.alloc(0) });
     expect(one.call('export', path, [], Buffer.from('nonsense')).isOpen).toBe(true);
+  });
+});
+
+describe('a Solve in other shapes', () => {
+  const attrs = (bytes: number): Buffer =>
+    writeBytes(7, Buffer.concat([writeString(1, 'build-arg:x'), writeString(2, 'y'.repeat(bytes))]));
+  const path = '/moby.buildkit.v1.Control/Solve';
+  const last = Buffer.concat([writeString(6, 'dockerfile.v0'), writeString(1, 'late')]);
+
+  test('is admitted when its name comes last, as fields may come in any order', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    client().call('solve late', path, [], Buffer.concat([attrs(50_000), last]), 1_000);
+    expect(journal).toEqual(['started late', 'open solve late']);
+    expect(desk.slots.running).toBe(1);
+  });
+
+  test('is admitted when it is long and its name comes first', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    client().call('solve a', path, [], Buffer.concat([writeString(1, 'a'), attrs(500_000)]), 1_000);
+    expect(journal).toEqual(['started a', 'open solve a']);
+  });
+
+  test('is refused when it is so long that its name cannot be seen: it would pass everybody who waits', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const call = client().call('solve late', path, [], Buffer.concat([attrs(100_000), last]), 1_000);
+    expect(journal).toEqual(['answer solve late 3']);
+    expect(call.answered?.status.message).toContain('must come first');
+  });
+
+  test('is refused when its message does not come', () => {
+    const { desk, journal } = openDesk({ maxBuilds: 1 });
+    desk.route(new ScriptedCall({ name: 'silent', path, origin: {}, headers: [], journal }));
+    vi.advanceTimersByTime(19_999);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal).toEqual(['answer silent 4']);
+  });
+});
+
+describe('what waits for nothing', () => {
+  test('a session whose build was refused before it came', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    desk.drain('stopping');
+    one.solve('b', { ...plain, session: 's' });
+    journal.length = 0;
+    one.session('s');
+    expect(journal).toEqual(['open session s']);
+  });
+
+  test('a session that comes for a build after another one of it was refused waits with that', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    one.solve('b', { ...plain, session: 's' });
+    void desk.cancel('b');
+    one.solve('c', { ...plain, session: 's' });
+    journal.length = 0;
+    one.session('s');
+    expect(journal).toEqual([]);
+  });
+
+  test('a call of what is no build, whether it came before or after', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.bridge('caps', 'Inputs');
+    one.solve('caps', { internal: true });
+    one.bridge('caps', 'Return');
+    expect(journal).toEqual(['open Inputs caps', 'open solve caps', 'open Return caps']);
   });
 });
