@@ -183,7 +183,14 @@ export class CallStream implements Call {
 
   /** DATA from buildkitd; its credit has been taken. */
   upstreamData(frame: Buffer, content: Buffer, ended: boolean): void {
-    this.#fromUpstream.run(() => this.#passData(frame, content, ended));
+    if (!this.#fromUpstream.isWaiting) {
+      this.#passData(frame, content, ended);
+      return;
+    }
+    // What is read is only lent.
+    const kept = Buffer.from(frame);
+    const at = content.byteOffset - frame.byteOffset;
+    this.#fromUpstream.run(() => this.#passData(kept, kept.subarray(at, at + content.length), ended));
   }
 
   /** buildkitd takes more of the request. */
