@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import type { RunningStep } from '../buildkit/running-steps.ts';
 import type { Logger } from '../log.ts';
 import type { Admission } from './admission/disk.ts';
@@ -70,15 +70,17 @@ export class Gate {
     return this.#desk.queue();
   }
 
-  /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
-  accept(socket: Duplex, origin: Origin = {}): void {
+  /**
+   * Serves one client's connection until either side closes it. Takes ownership of `socket`, of which nothing was read; its errors end here.
+   * @param maxWrite most bytes of one write to it; any number when left out
+   */
+  accept(socket: Socket, origin: Origin = {}, maxWrite?: number): void {
     if (this.#closed) {
       socket.destroy();
       return;
     }
-    const connection: Connection = new Connection(this.#context, origin, socket, () => {
-      this.#connections.delete(connection);
-    });
+    const onClose = (): boolean => this.#connections.delete(connection);
+    const connection: Connection = new Connection(this.#context, { socket, origin, maxWrite, onClose });
     this.#connections.add(connection);
   }
 

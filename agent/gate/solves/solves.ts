@@ -8,6 +8,7 @@ import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../statu
 import { type Traces, traceIdOf } from '../traces.ts';
 import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
+import type { LooseCalls } from './loose-calls.ts';
 import type { Recordings } from './recordings.ts';
 import type { Sessions } from './sessions.ts';
 import { Solve } from './solve.ts';
@@ -28,6 +29,8 @@ export interface SolvesOptions {
   departures: Departures | undefined;
   traces: Traces;
   recorder: GateRecorder;
+  /** Calls of no build. */
+  loose: LooseCalls;
   /** Opens a Status stream of the gate's own. */
   openStatus: (ref: string) => void;
 }
@@ -38,10 +41,11 @@ export class Solves {
   readonly #solves = new Map<string, Solve>();
   /** With what those ended that were never let go. */
   readonly #ended = new Map<string, GrpcStatus | undefined>();
-  readonly #early = new Early();
+  readonly #early: Early;
 
   constructor(options: SolvesOptions) {
     this.#options = options;
+    this.#early = new Early(options.loose);
   }
 
   /** The build of this name, while it waits or runs. */
@@ -91,7 +95,7 @@ export class Solves {
     else if (this.#ended.has(ref)) {
       const status = this.#ended.get(ref);
       if (status) end(held.call, status);
-      else held.open();
+      else this.#options.loose.pass(held.call, held.open);
     } else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
   }
 
