@@ -11,8 +11,8 @@ import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { HeldBudget } from './streams/held-budget.ts';
 
-/** Most connections of clients, our own builds' aside. */
-const mostConnections = 2_000;
+/** Most connections of clients, our own builds' aside: of two descriptors each, where a process may have 4096 as root and without more rights. */
+const mostConnections = 1_500;
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -23,7 +23,7 @@ export interface GateOptions {
   log: Logger;
   /** Most builds that run at once; the rest wait. */
   maxBuilds: number;
-  /** Most connections of clients; 2000 when left out. */
+  /** Most connections of clients; 1500 when left out. */
   maxConnections?: number;
   /** Whether there is room on the cache volume; there is, when left out. */
   admission?: Admission;
