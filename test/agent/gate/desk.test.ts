@@ -493,3 +493,72 @@ describe('what waits for nothing', () => {
     expect(journal).toEqual(['open Inputs caps', 'open solve caps', 'open Return caps']);
   });
 });
+
+describe('somebody at a prompt in a container', () => {
+  const key = Buffer.from('x');
+
+  test('does not keep others from building, and has the slot again once it is free', () => {
+    const { desk, journal, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    const exec = client().bridge('a', 'ExecProcess');
+    const b = client().solve('b', plain);
+    for (let second = 0; second < 60; second++) {
+      vi.advanceTimersByTime(5_000);
+      if (second % 2 === 0) exec.say(key);
+      else exec.respond(key);
+    }
+    expect(b.isOpen).toBe(false);
+    vi.advanceTimersByTime(10_100);
+    expect(b.isOpen).toBe(true);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 1 });
+    // It speaks: the next slot is its, before a new build's.
+    const c = client().solve('c', plain);
+    exec.say(key);
+    vi.advanceTimersByTime(100);
+    finish(b);
+    expect(c.isOpen).toBe(false);
+    vi.advanceTimersByTime(10_100);
+    expect(c.isOpen).toBe(true);
+    finish(c);
+    exec.end();
+    client().bridge('a', 'Return');
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0, waiting: 0 });
+    expect(journal).toContain('open Return a');
+  });
+
+  test('however it ends, what is in flight is counted right', () => {
+    const { desk, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    for (const end of ['leave', 'end'] as const)
+      for (const silent of [false, true]) {
+        const exec = client().bridge('a', 'ExecProcess');
+        vi.advanceTimersByTime(silent ? 20_000 : 5_000);
+        expect(desk.slots).toMatchObject({ running: silent ? 0 : 1, parked: silent ? 1 : 0 });
+        exec[end]();
+        vi.advanceTimersByTime(100);
+        expect(desk.slots).toMatchObject({ running: 0, parked: 1 });
+      }
+    const exec = client().bridge('a', 'ExecProcess');
+    const solve = client().bridge('a', 'Solve');
+    vi.advanceTimersByTime(20_000);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0 });
+    solve.end();
+    vi.advanceTimersByTime(100);
+    expect(desk.slots).toMatchObject({ running: 0, parked: 1 });
+    exec.say(key);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0 });
+  });
+
+  test('a call that waits for the slot when it speaks is let go with it', () => {
+    const { client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    const exec = client().bridge('a', 'ExecProcess');
+    const b = client().solve('b', plain);
+    vi.advanceTimersByTime(10_100);
+    const solve = client().bridge('a', 'Solve');
+    exec.say(key);
+    expect(solve.isOpen).toBe(false);
+    finish(b);
+    expect(solve.isOpen).toBe(true);
+  });
+});
