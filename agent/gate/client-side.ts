@@ -19,8 +19,8 @@ import {
 } from './wire/frames.ts';
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
-/** Limits of one client's connection. */
-export const clientLimits = { openCalls: 100_000, headerBytes: 1024 ** 2 };
+/** Limits of one client's connection. BuildKit's clients send some 2 KiB of headers with a call. */
+export const clientLimits = { openCalls: 100_000, headerBytes: 64 * 1024 };
 /** A dynamic table that the client may use until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 
@@ -117,7 +117,7 @@ export class ClientSide implements FrameSink {
     else this.acknowledgeAll();
     if (window === undefined) return;
     link.clientWindow = window;
-    for (const call of link.calls.values()) call.clientWindows();
+    for (const call of [...link.parting]) call.clientWindows();
   }
 
   settingsAck(): void {
@@ -181,7 +181,9 @@ export class ClientSide implements FrameSink {
       throw new WireError(errorCodes.protocolError, `a client's stream ${stream} has an even number`);
     if (stream <= this.#lastStream) {
       // A request has no trailers in gRPC, and grpc-go ends a whole connection for them.
-      calls.get(stream)?.fail(errorCodes.protocolError);
+      const call = calls.get(stream);
+      if (call) call.fail(errorCodes.protocolError);
+      else client.write(rstStream(stream, errorCodes.streamClosed));
       return;
     }
     this.#lastStream = stream;

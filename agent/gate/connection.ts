@@ -97,7 +97,7 @@ export class Connection {
       this.#guard(
         () => {
           preface.push(chunk);
-          if (this.#link.client.pending > mostForClient)
+          if (this.#link.client.pending + this.#link.down.waitingBytes > mostForClient)
             throw new WireError(errorCodes.enhanceYourCalm, 'the client asks and does not take the answers');
         },
         (error) => this.#failClient(error),

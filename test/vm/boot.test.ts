@@ -115,7 +115,7 @@ test('a monitor that is killed leaves neither QEMU nor its helper', async () => 
   // The VM that was called off is still on its way: QEMU and vhost-device-vsock run.
   expect(findLeftovers(machines.dirOf(scope)).length).toBeGreaterThanOrEqual(2);
   process.kill(state?.monitor.pid ?? 0, 'SIGKILL');
-  await expect.poll(() => isGone(machines, scope), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => isGone(machines, scope), { timeout: 60_000 }).toBe(true);
 });
 
 test('a guest that cannot boot fails the VM with its last words', async () => {

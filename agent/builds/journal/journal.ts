@@ -1,7 +1,7 @@
+import { untilAborted } from '../../../common/abortable.ts';
 import { codecOf } from '../../../common/descriptors.ts';
 import { hasErrno } from '../../../common/errors.ts';
 import type { BuildEvent } from '../../../common/generated/types/buildvisor/v1/BuildEvent.ts';
-import { untilAborted } from '../abortable.ts';
 import type { OpenFiles } from './open-files.ts';
 import { headRecord, type JournalHead, lengthOf, type StoredEvent, statusEvent } from './records.ts';
 import type { Room } from './room.ts';

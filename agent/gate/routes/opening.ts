@@ -10,8 +10,9 @@ const headerBytes = 5;
  */
 export class Opening {
   readonly #then: (message: Buffer) => void;
-  #chunks: Buffer[] = [];
-  #held = 0;
+  /** What has come, as far as it is filled. */
+  #bytes: Buffer = Buffer.alloc(0);
+  #filled = 0;
   #done = false;
 
   /** @param then gets the message or its beginning, once */
@@ -19,20 +20,38 @@ export class Opening {
     this.#then = then;
   }
 
-  /** Takes the next bytes of the call. */
+  /** Takes the next bytes of the call, in time that follows their number, however small the pieces are. */
   push(chunk: Buffer): void {
-    if (this.#done) return;
-    // Chunks are only lent.
-    this.#chunks.push(Buffer.from(chunk));
-    this.#held += chunk.length;
-    if (this.#held < headerBytes) return;
-    const bytes = Buffer.concat(this.#chunks);
-    const end = headerBytes + bytes.readUInt32BE(1);
-    if (bytes.length < Math.min(end, enough)) return;
+    if (this.#done || chunk.length === 0) return;
+    this.#add(chunk);
+    if (this.#filled < headerBytes) return;
+    const end = headerBytes + this.#bytes.readUInt32BE(1);
+    if (this.#filled >= Math.min(end, enough)) this.#finish(Math.min(end, this.#filled));
+  }
+
+  /** Nothing more comes. Gives what there is of a message that is not whole; nothing when none has begun. */
+  end(): void {
+    if (!this.#done) this.#finish(this.#filled);
+  }
+
+  /** A copy, as chunks are only lent. */
+  #add(chunk: Buffer): void {
+    const filled = this.#filled + chunk.length;
+    if (filled > this.#bytes.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(filled, Math.min(2 * this.#bytes.length, enough)));
+      this.#bytes.copy(larger, 0, 0, this.#filled);
+      this.#bytes = larger;
+    }
+    chunk.copy(this.#bytes, this.#filled);
+    this.#filled = filled;
+  }
+
+  #finish(end: number): void {
     this.#done = true;
-    this.#chunks = [];
-    const message = bytes.subarray(headerBytes, end);
-    this.#then(bytes[0] === 1 ? inflateBeginning(message) : message);
+    const compressed = this.#bytes[0] === 1;
+    const message = this.#bytes.subarray(Math.min(headerBytes, end), end);
+    this.#bytes = Buffer.alloc(0);
+    this.#then(compressed ? inflateBeginning(message) : message);
   }
 }
 

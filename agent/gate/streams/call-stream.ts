@@ -70,7 +70,7 @@ export class CallStream implements Call {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     if (this.#state !== 'held') return;
-    if (!this.#held.enter()) {
+    if (!this.#held.enter(this.headers)) {
       this.answer(tooMuchHeld);
       return;
     }
@@ -93,6 +93,8 @@ export class CallStream implements Call {
     const kept = this.#held.leave();
     this.#state = 'open';
     this.#asked.begin(link.number(this), headers, { window: this.#reply.window, kept });
+    // A call may be open for hours.
+    this.headers = [];
   }
 
   answer(status: GrpcStatus, message?: Buffer, trailers: HeaderField[] = []): void {
@@ -102,7 +104,10 @@ export class CallStream implements Call {
     if (this.#state === 'held') this.#held.leave();
     else this.#asked.reset(errorCodes.cancel);
     if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
-    else this.#state = 'parting';
+    else {
+      this.#state = 'parting';
+      this.#link.parting.add(this);
+    }
     this.#finish({ status, calledOff: wasOpen });
   }
 
@@ -134,13 +139,10 @@ export class CallStream implements Call {
 
   /** The client takes more of the answer. */
   clientWindow(bytes: number): void {
-    if (this.#state === 'open') {
-      this.#reply.read(bytes);
-      this.#asked.takeMore(bytes);
-    } else {
-      this.#reply.grow(bytes);
-      this.clientWindows();
-    }
+    const isOpen = this.#state === 'open';
+    if (!(isOpen ? this.#reply.read(bytes) : this.#reply.grow(bytes))) this.fail(errorCodes.flowControlError);
+    else if (isOpen) this.#asked.takeMore(bytes);
+    else this.clientWindows();
   }
 
   /** The client takes a new window for all its streams. */
@@ -292,6 +294,7 @@ export class CallStream implements Call {
   #close(): void {
     this.#state = 'closed';
     this.#link.calls.delete(this.id);
+    this.#link.parting.delete(this);
     this.#asked.forget();
   }
 

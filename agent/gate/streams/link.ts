@@ -30,6 +30,8 @@ export class Link {
   readonly calls = new Map<number, CallStream>();
   /** Calls that are open, by their stream at buildkitd. */
   readonly open = new Map<number, CallStream>();
+  /** Calls that are answered by the gate and wait for the client's window. */
+  readonly parting = new Set<CallStream>();
   /** What a new stream may send to the client: its SETTINGS_INITIAL_WINDOW_SIZE. */
   clientWindow = firstWindow;
   /** The largest SETTINGS_INITIAL_WINDOW_SIZE that the client may have seen of buildkitd. */
