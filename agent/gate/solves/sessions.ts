@@ -5,11 +5,12 @@ import type { Greeting } from './greeting.ts';
 /**
  * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, while none does, and where it is
  * one of a crowd; and when one that is held on is greeted, since a client's end of a session is an HTTP/2 server that closes when it
- * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead.
+ * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout), counted from before a busy client has even sent it. One that cannot
+ * be greeted at the last of these is let go instead.
  */
-const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 5000 };
+const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: [100, 2000, 5000] };
 /** So many Sessions without a Solve are a bake whose client is still preparing: buildx opens all of them first, and takes a minute for 4000. */
-const crowd = 64;
+export const crowd = 64;
 
 interface Session {
   /** Solves that name it and wait. */
@@ -36,6 +37,11 @@ export class Sessions {
   constructor(isBusy: () => boolean, greeting: Greeting) {
     this.#isBusy = isBusy;
     this.#greeting = greeting;
+  }
+
+  /** Sessions that are held and that no Solve has named. */
+  get unnamed(): number {
+    return this.#unnamed.size;
   }
 
   /** A client's Session. */
@@ -93,16 +99,18 @@ export class Sessions {
     }
   }
 
-  #holdUnnamed({ calls }: Session, call: Call): void {
+  #holdUnnamed(session: Session, call: Call): void {
     const isCrowd = this.#unnamed.size >= crowd;
     this.#unnamed.add(call);
-    const limit = isCrowd ? limits.crowd : this.#isBusy() ? limits.busy : limits.free;
-    const end = (): void => this.#letGo(call);
-    const greet = (): void => {
-      if (this.#greet(call)) calls.set(call, setTimeout(end, limit - limits.greet));
-      else end();
-    };
-    calls.set(call, isCrowd ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
+    if (isCrowd) this.#greetLater(session, call, limits.crowd);
+    else this.#letGoIn(session, call, this.#isBusy() ? limits.busy : limits.free);
+  }
+
+  #letGoIn({ calls }: Session, call: Call, ms: number): void {
+    calls.set(
+      call,
+      setTimeout(() => this.#letGo(call), ms),
+    );
   }
 
   #letGo(call: Call): void {
@@ -110,13 +118,19 @@ export class Sessions {
     call.open();
   }
 
-  #greetLater({ calls }: Session, call: Call): void {
+  /** Greets a call that is held on. @param limitMs when it is let go all the same, since it came */
+  #greetLater(session: Session, call: Call, limitMs?: number): void {
+    const { calls } = session;
     clearTimeout(calls.get(call));
-    const left = limits.greet - (performance.now() - call.arrivedAt);
+    const waited = performance.now() - call.arrivedAt;
+    const [next = waited, ...later] = limits.greet.filter((ms) => ms > waited);
     const greet = (): void => {
-      if (!this.#greet(call)) call.open();
+      if (!this.#greet(call)) {
+        if (later.length > 0) this.#greetLater(session, call, limitMs);
+        else this.#letGo(call);
+      } else if (limitMs !== undefined) this.#letGoIn(session, call, limitMs - next);
     };
-    calls.set(call, setTimeout(greet, Math.max(0, left)));
+    calls.set(call, setTimeout(greet, next - waited));
   }
 
   #greet(call: Call): boolean {

@@ -70,10 +70,9 @@ export class CallStream implements Call {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     if (this.#state !== 'held') return;
-    if (!this.#held.enter(this.headers)) {
-      this.answer(tooMuchHeld);
-      return;
-    }
+    const headers = this.#held.enter(this.headers);
+    if (!headers) return this.answer(tooMuchHeld);
+    this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
   }
