@@ -71,7 +71,10 @@ export class CallStream implements Call {
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     if (this.#state !== 'held') return;
     const headers = this.#held.enter(this.headers);
-    if (!headers) return this.answer(tooMuchHeld);
+    if (!headers) {
+      this.answer(tooMuchHeld);
+      return;
+    }
     this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
