@@ -1,4 +1,5 @@
 import type { Call } from '../call.ts';
+import type { LooseCalls } from './loose-calls.ts';
 
 /** A call that is held, and what lets it go. */
 export interface Held {
@@ -12,6 +13,11 @@ export interface Held {
  */
 export class Early {
   readonly #calls = new Map<string, Map<Held, NodeJS.Timeout>>();
+  readonly #loose: LooseCalls;
+
+  constructor(loose: LooseCalls) {
+    this.#loose = loose;
+  }
 
   /** Holds a call of the build `ref`. @param limitMs for how long, since it came; asked again when that is over */
   hold(ref: string, held: Held, limitMs: () => number): void {
@@ -40,7 +46,7 @@ export class Early {
         return;
       }
       this.#forget(ref, held);
-      held.open();
+      this.#loose.pass(held.call, held.open);
     };
     const timer = setTimeout(end, left());
     const others = this.#calls.get(ref);

@@ -5,8 +5,10 @@ import type { Call, CallEnd } from '../call.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome } from '../recorder.ts';
 import { control } from '../routes/paths.ts';
 import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../status.ts';
-import type { Traces } from '../traces.ts';
+import { type Traces, traceIdOf } from '../traces.ts';
+import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
+import type { LooseCalls } from './loose-calls.ts';
 import type { Recordings } from './recordings.ts';
 import { crowd, type Sessions } from './sessions.ts';
 import { Solve } from './solve.ts';
@@ -14,8 +16,8 @@ import type { SolveRequest } from './solve-request.ts';
 import { Turns } from './turns.ts';
 
 /**
- * How long a call of a build whose Solve has not come is held, in milliseconds: while many builds wait or are being prepared, whose
- * client is busy with all of them; while builds wait; and while none does.
+ * How long a call of a build whose Solve has not come is held, in milliseconds: while many builds wait or are being prepared by its
+ * client, which is busy with all of them; while builds wait; and while none does.
  */
 const earlyMs = { crowd: 60_000, busy: 5000, free: 1000 };
 /** Builds that have ended and whose names are remembered: calls of theirs are not held for a Solve to come. */
@@ -26,8 +28,12 @@ export interface SolvesOptions {
   slots: Slots;
   sessions: Sessions;
   recordings: Recordings;
+  /** Nobody looks after the steps of builds that are called off, when left out. */
+  departures: Departures | undefined;
   traces: Traces;
   recorder: GateRecorder;
+  /** Calls of no build. */
+  loose: LooseCalls;
   /** Opens a Status stream of the gate's own. */
   openStatus: (ref: string) => void;
 }
@@ -38,10 +44,11 @@ export class Solves {
   readonly #solves = new Map<string, Solve>();
   /** With what those ended that were never let go. */
   readonly #ended = new Map<string, GrpcStatus | undefined>();
-  readonly #early = new Early();
+  readonly #early: Early;
 
   constructor(options: SolvesOptions) {
     this.#options = options;
+    this.#early = new Early(options.loose);
   }
 
   /** The build of this name, while it waits or runs. */
@@ -76,6 +83,13 @@ export class Solves {
     return solve;
   }
 
+  /** A Solve that is no build has gone: its other calls are not held either. */
+  pass(ref: string): void {
+    if (this.#solves.has(ref)) return;
+    this.#remember(ref);
+    for (const { open } of this.#early.take(ref)) open();
+  }
+
   /** Lets another call of a build go once its Solve has gone. */
   whenOpen(ref: string, held: Held): void {
     const solve = this.#solves.get(ref);
@@ -84,13 +98,14 @@ export class Solves {
     else if (this.#ended.has(ref)) {
       const status = this.#ended.get(ref);
       if (status) end(held.call, status);
-      else held.open();
-    } else this.#early.hold(ref, held, () => this.#earlyLimit());
+      else this.#options.loose.pass(held.call, held.open);
+    } else this.#early.hold(ref, held, () => this.#earlyLimit(held.call));
   }
 
   /** A Solve call has ended. */
   end(solve: Solve, end: CallEnd, response: Buffer | undefined): void {
     if (solve.state === 'queued') this.#give(solve, cancelled, { ...cancelled, exporter: {}, cancelled: true });
+    if (solve.recording && end.calledOff) this.#options.departures?.begin(solve.recording);
     if (solve.recording) this.#options.recordings.end(solve.recording, end, response);
     else solve.done.resolve();
     if (solve.state === 'open') {
@@ -109,7 +124,11 @@ export class Solves {
     if (solve.state === 'queued') {
       this.#give(solve, status, { ...status, exporter: {}, cancelled: true });
       this.#leave(solve);
-    } else solve.call.answer(status);
+    } else {
+      solve.call.answer(status);
+      // A client that does not read does not call them off.
+      solve.turns?.callOff(status);
+    }
     await solve.done.promise;
   }
 
@@ -126,9 +145,9 @@ export class Solves {
     if (solve?.isTold && solve.state === 'queued') this.#options.recorder.solveMoved(ref, place);
   }
 
-  #earlyLimit(): number {
+  #earlyLimit({ origin }: Call): number {
     const { slots, sessions } = this.#options;
-    if (slots.waiting + sessions.unnamed >= crowd) return earlyMs.crowd;
+    if (slots.waiting >= crowd || sessions.isPreparing(origin)) return earlyMs.crowd;
     return slots.waiting > 0 ? earlyMs.busy : earlyMs.free;
   }
 
@@ -137,9 +156,9 @@ export class Solves {
     const { ref, request, call } = solve;
     solve.state = 'open';
     sessions.release(request.sessions);
-    solve.recording = recordings.begin(solve.start, () => openStatus(ref));
-    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.headers = traces.of(ref, call.headers);
+    solve.recording = recordings.begin(solve.start, () => openStatus(ref), traceIdOf(call.headers));
+    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.open();
     for (const { open } of solve.takeHeld()) open();
     solve.turns?.rest();
