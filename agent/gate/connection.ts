@@ -104,6 +104,17 @@ export class Connection {
     link.client.write(ownSettings);
   }
 
+  /** Whether it has no call, and may be ended without harm. */
+  get isIdle(): boolean {
+    const { calls, open, clientGone } = this.#link;
+    return !clientGone && calls.size === 0 && open.size === 0;
+  }
+
+  /** Ends it in order; its client makes its next calls on another one. */
+  retire(): void {
+    this.#sayFarewell();
+  }
+
   /** Ends the connection; its calls are called off. */
   close(): void {
     this.#loseClient();

@@ -13,6 +13,7 @@ import {
   startBuildkitd,
   type TestBuildkitd,
 } from './buildkitd.ts';
+import { debugBuild, watch } from './debug-build.ts';
 import { openGate, type TestGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd;
@@ -148,3 +149,25 @@ test('the log of a build of long ago is there at once, also while builds wait', 
   for (const { ref: waiting } of [...gate.recorder.queued, ...gate.recorder.starts]) await gate.gate.cancel(waiting);
   for (const { ended } of [first, second]) expect((await ended).exitCode).toBe(1);
 }, 60_000);
+
+test('somebody at a prompt in a container does not keep others from building', async () => {
+  const context = await makeContext(
+    buildkitd.dir,
+    'FROM scratch\nCOPY busybox /bin/sh\nRUN echo left > /left; exit 5\n',
+  );
+  const pty = await debugBuild(gate.socket, `${buildkitd.dir}/debug`, context);
+  const screen = watch(pty);
+  try {
+    await screen.until(/\/ # /);
+    const { ended } = await build(3);
+    const result = await ended;
+    expect(result.exitCode, String(result.stderr)).toBe(0);
+    expect(gate.gate.slots).toMatchObject({ running: 0, parked: 1, waiting: 0 });
+    pty.write('read a < /left; echo "$((40 + 2)) $a"\r');
+    await screen.until(/42 left/);
+    expect(gate.gate.slots).toMatchObject({ running: 1, parked: 0 });
+  } finally {
+    pty.kill('SIGKILL');
+  }
+  await until('its end', () => gate.recorder.outcomes.size === 2);
+}, 120_000);

@@ -7,7 +7,7 @@ import { Opening } from './opening.ts';
 import type { RouteContext } from './router.ts';
 
 /** A Solve: let go when it is its turn, and recorded. */
-export function solveRoute({ solves, refusal, behind }: RouteContext, call: Call): CallTap {
+export function solveRoute({ solves, loose, refusal, behind }: RouteContext, call: Call): CallTap {
   let solve: Solve | undefined;
   let response: Buffer | undefined;
   const opening = new Opening((message, isWhole) => {
@@ -18,7 +18,7 @@ export function solveRoute({ solves, refusal, behind }: RouteContext, call: Call
     if (request.internal && request.ref !== '') solves.pass(request.ref);
     // buildkitd refuses what has no name, and a second one of a name it works on already.
     if (request.ref === '' && !isWhole) call.answer(nameless);
-    else if (request.internal || request.ref === '' || known?.state === 'open') call.open();
+    else if (request.internal || request.ref === '' || known?.state === 'open') loose.pass(call);
     else if (known) call.answer(taken(request.ref));
     else if (tooMany !== undefined) call.answer(refusedStatus(tooMany));
     else solve = solves.begin(call, request, call.origin.build === undefined ? refusal() : undefined);
@@ -28,6 +28,7 @@ export function solveRoute({ solves, refusal, behind }: RouteContext, call: Call
   });
   return {
     request: (chunk) => opening.push(chunk),
+    requestEnded: () => opening.end(),
     response: (chunk) => responses.push(chunk),
     ended: (end) => {
       if (solve) solves.end(solve, end, response);

@@ -12,12 +12,12 @@ import type { RouteContext } from './router.ts';
 const askAfterMs = 50;
 
 /** A Status: held with its build, and recorded. */
-export function statusRoute({ solves, recordings, history, traces, log }: RouteContext, call: Call): CallTap {
+export function statusRoute({ solves, recordings, history, traces, loose, log }: RouteContext, call: Call): CallTap {
   let stream: StatusStream | undefined;
   const opening = new Opening((message) => {
     const ref = refOf(message, log);
     if (ref === '') {
-      call.open();
+      loose.pass(call);
       return;
     }
     stream = recordings.openStatus(ref);
@@ -29,7 +29,7 @@ export function statusRoute({ solves, recordings, history, traces, log }: RouteC
     if (call.isOpen || call.isOver || solves.find(ref)) return;
     // A client makes the calls of a build together: one whose Solve does not come at once may ask for a build of long ago.
     const timer = setTimeout(async () => {
-      if (!solves.find(ref) && (await history.knows(ref)) && !solves.find(ref)) open();
+      if (!solves.find(ref) && (await history.knows(ref)) && !solves.find(ref)) loose.pass(call, open);
     }, askAfterMs);
     call.whenOver(() => clearTimeout(timer));
   }, call);
@@ -38,6 +38,7 @@ export function statusRoute({ solves, recordings, history, traces, log }: RouteC
   });
   return {
     request: (chunk) => opening.push(chunk),
+    requestEnded: () => opening.end(),
     response: (chunk) => responses.push(chunk),
     ending: (status) => {
       if (stream === undefined || status.code !== grpcCodes.resourceExhausted) return undefined;

@@ -69,11 +69,14 @@ export class CallStream implements Call {
   decide(route: Route): void {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
+    else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    if (!this.#held.enter(this.headers)) {
+    const headers = this.#held.enter(this.headers);
+    if (!headers) {
       this.answer(tooMuchHeld);
       return;
     }
+    this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
   }
@@ -134,6 +137,7 @@ export class CallStream implements Call {
     else up.giveBack(flow);
     if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
     else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (ended && !this.isOver) this.#tap.requestEnded?.();
     this.#settle();
   }
 
