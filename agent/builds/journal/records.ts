@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { readFields } from '../../../common/protobuf.ts';
-import { ByteReader } from '../bytes.ts';
+import { ByteReader } from '../byte-reader.ts';
 
 /** An event as it is kept: its number and its serialised form. */
 export interface StoredEvent {
