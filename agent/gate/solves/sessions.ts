@@ -5,9 +5,10 @@ import { LooseCalls } from './loose-calls.ts';
 /**
  * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, while none does, and where it is
  * one of a crowd; and when one that is held on is greeted, since a client's end of a session is an HTTP/2 server that closes when it
- * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead, or as soon as it can be.
+ * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout): they begin before the gate knows of it, and most of them are left to slow
+ * machines. One that cannot be greeted is let go at last, or as soon as it can be.
  */
-const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 5000, again: 500 };
+const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 1000, again: 500, ungreeted: 5000 };
 /** So many Sessions of one client without a Solve are a bake in preparation: buildx opens all of them first, and takes a minute for 4000. */
 const crowd = 64;
 /**
@@ -18,7 +19,7 @@ const loose = { client: 32, all: 128 };
 /** Most calls of one name that go when its build does. Clients make one, and another if that breaks. */
 const mostOfName = 4;
 
-/** Sessions of solves that have ended or were refused which are remembered: a Session call that comes after that waits for nobody. */
+/** Sessions that are remembered of solves that were refused or have ended: a Session call that comes after that waits for nobody. */
 const mostEnded = 4096;
 
 interface Session {
@@ -115,10 +116,10 @@ export class Sessions {
       else this.#greetLater(session, call);
     };
     const greet = (): void => {
-      if (this.#greet(call)) calls.set(call, setTimeout(end, limit - limits.greet));
-      else end();
+      const left = this.#greet(call) ? limit : Math.min(limit, limits.ungreeted);
+      calls.set(call, setTimeout(end, left - limits.greet));
     };
-    calls.set(call, isCrowd ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
+    calls.set(call, limit > limits.greet ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
   }
 
   /** Lets a call go whose name a Solve has that was let go. */
@@ -154,8 +155,9 @@ export class Sessions {
     const left = limits.greet - (performance.now() - call.arrivedAt);
     const greet = (): void => {
       if (this.#greet(call)) return;
-      if (named.has(call)) call.open();
-      else this.#loose.pass(call);
+      const isLate = performance.now() - call.arrivedAt >= limits.ungreeted;
+      if (isLate && named.has(call)) call.open();
+      else if (isLate) this.#loose.pass(call);
       // The first that goes tells how the others are greeted.
       if (!call.isOpen) calls.set(call, setTimeout(greet, limits.again));
     };
