@@ -5,12 +5,12 @@ import { LooseCalls } from './loose-calls.ts';
 /**
  * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, while none does, and where it is
  * one of a crowd; and when one that is held on is greeted, since a client's end of a session is an HTTP/2 server that closes when it
- * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout): they begin before the gate knows of it, and most of them are left to slow
- * machines. One that cannot be greeted is let go at last, or as soon as it can be.
+ * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout), counted from before a busy client has even sent the call. One that
+ * cannot be greeted for so long is let go instead, or as soon as it can be.
  */
-const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 1000, again: 500, ungreeted: 5000 };
+const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 1000, ungreeted: 5000, again: 500 };
 /** So many Sessions of one client without a Solve are a bake in preparation: buildx opens all of them first, and takes a minute for 4000. */
-const crowd = 64;
+export const crowd = 64;
 /**
  * How many Sessions may be open at buildkitd that no Solve asks for, of one client and of all; the others go on waiting. Each is a gRPC client there, with 100 KB
  * and more of buffers, and all are begun and ended under one lock (session/manager.go): with some thousands, a build's own session comes too late.
@@ -19,7 +19,7 @@ const loose = { client: 32, all: 128 };
 /** Most calls of one name that go when its build does. Clients make one, and another if that breaks. */
 const mostOfName = 4;
 
-/** Sessions that are remembered of solves that were refused or have ended: a Session call that comes after that waits for nobody. */
+/** Sessions of solves that have ended or were refused which are remembered: a Session call that comes after that waits for nobody. */
 const mostEnded = 4096;
 
 interface Session {
@@ -70,6 +70,11 @@ export class Sessions {
     });
   }
 
+  /** Whether a client has so many sessions that no Solve has named that it is still preparing a bake. */
+  isPreparing(client: object): boolean {
+    return (this.#unnamed.get(client)?.size ?? 0) >= crowd;
+  }
+
   /** A solve that uses these sessions waits. */
   wait(ids: readonly string[]): void {
     for (const id of ids) {
@@ -116,10 +121,10 @@ export class Sessions {
       else this.#greetLater(session, call);
     };
     const greet = (): void => {
-      const left = this.#greet(call) ? limit : Math.min(limit, limits.ungreeted);
-      calls.set(call, setTimeout(end, left - limits.greet));
+      if (this.#greet(call)) calls.set(call, setTimeout(end, limit - limits.greet));
+      else end();
     };
-    calls.set(call, limit > limits.greet ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
+    calls.set(call, isCrowd ? setTimeout(greet, limits.greet) : setTimeout(end, limit));
   }
 
   /** Lets a call go whose name a Solve has that was let go. */
@@ -152,12 +157,12 @@ export class Sessions {
     const { calls, named } = session;
     clearTimeout(calls.get(call));
     if (call.isOpen || call.isOver) return;
-    const left = limits.greet - (performance.now() - call.arrivedAt);
+    const waited = (): number => performance.now() - call.arrivedAt;
+    const left = limits.greet - waited();
     const greet = (): void => {
       if (this.#greet(call)) return;
-      const isLate = performance.now() - call.arrivedAt >= limits.ungreeted;
-      if (isLate && named.has(call)) call.open();
-      else if (isLate) this.#loose.pass(call);
+      if (named.has(call) && waited() >= limits.ungreeted) call.open();
+      else if (!named.has(call)) this.#loose.pass(call);
       // The first that goes tells how the others are greeted.
       if (!call.isOpen) calls.set(call, setTimeout(greet, limits.again));
     };
