@@ -76,7 +76,10 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
   });
   const listeners = await openListeners(platform, log, {
     api: (connection) => api.accept(connection),
-    gate: (connection) => (gate === undefined ? connection.destroy() : gate.accept(connection)),
+    gate: (connection, maxWrite) => {
+      if (gate === undefined) connection.destroy();
+      else gate.accept(connection, {}, maxWrite);
+    },
   });
   return {
     async openBuilds() {

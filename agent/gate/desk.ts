@@ -10,11 +10,13 @@ import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, QueueReason } from './recorder.ts';
+import { History } from './routes/history.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
 import { Departures } from './solves/departures.ts';
 import { Greeting } from './solves/greeting.ts';
+import { LooseCalls } from './solves/loose-calls.ts';
 import { Recordings } from './solves/recordings.ts';
 import { Sessions } from './solves/sessions.ts';
 import { Solves } from './solves/solves.ts';
@@ -97,6 +99,7 @@ export class Desk {
     this.#departures = steps && new Departures({ look: steps, recordings: this.#recordings, recorder, log });
     const traces = new Traces();
     const greeting = new Greeting();
+    const loose = new LooseCalls();
     const sessions = new Sessions(() => this.#slots.waiting > 0, greeting);
     this.#solves = new Solves({
       slots: this.#slots,
@@ -105,6 +108,7 @@ export class Desk {
       departures: this.#departures,
       traces,
       recorder,
+      loose,
       openStatus: (ref) => this.#watch(ref, calls),
     });
     this.#context = {
@@ -113,7 +117,9 @@ export class Desk {
       greeting,
       recordings: this.#recordings,
       traces,
+      loose,
       pong: new Pong(calls),
+      history: new History(calls),
       refusal: () => this.#refusal,
       behind: () => recorder.behind,
       log,

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { findSteps } from '../../agent/buildkit/running-steps.ts';
-import { sliceWrites } from '../../agent/sys/slices.ts';
+import { maxVsockWrite } from '../../common/protocol.ts';
 import type { SolveStatus } from '../../common/status.ts';
 import { StepCounter } from '../../common/steps.ts';
 import { pollUntil } from '../../common/wait.ts';
@@ -229,7 +229,7 @@ test('a large context goes through', async () => {
 test('a vsock connection, whose writes are sliced, is as good', async () => {
   const sliced = await openGate(buildkitd.dir, buildkitd.socket, {
     build: 'b1',
-    wrap: (socket) => sliceWrites(socket),
+    maxWrite: maxVsockWrite,
   });
   try {
     const large = Buffer.alloc(20 * 1024 * 1024, `${Date.now()}, `);

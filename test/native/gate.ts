@@ -1,7 +1,6 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import { runningSteps } from '../../agent/buildkit/running-steps.ts';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
 import type { LargeBlocks } from '../../agent/gate/errors/index.ts';
@@ -78,9 +77,10 @@ export interface TestGate {
 export interface TestGateOptions {
   /** Of which build every client is. */
   build?: string;
-  /** What the gate gets in place of a client's socket. */
-  wrap?: (socket: Socket) => Duplex;
+  /** Most bytes of one write to a client. */
+  maxWrite?: number;
   maxBuilds?: number;
+  maxConnections?: number;
   admission?: Admission;
   /** What reads long header blocks. */
   blocks?: LargeBlocks;
@@ -92,7 +92,7 @@ export interface TestGateOptions {
 export async function openGate(
   dir: string,
   upstream: string,
-  { build, wrap = (socket) => socket, maxBuilds = 100, root, ...rest }: TestGateOptions = {},
+  { build, maxWrite, maxBuilds = 100, root, ...rest }: TestGateOptions = {},
 ): Promise<TestGate> {
   const recorder = new MemoryRecorder();
   const gate = new Gate({
@@ -107,7 +107,7 @@ export async function openGate(
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    gate.accept(wrap(socket), build === undefined ? {} : { build });
+    gate.accept(socket, build === undefined ? {} : { build }, maxWrite);
   });
   const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
   await new Promise<void>((resolve) => server.listen(path, resolve));

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
@@ -12,6 +13,7 @@ import {
   startBuildkitd,
   type TestBuildkitd,
 } from './buildkitd.ts';
+import { debugBuild, watch } from './debug-build.ts';
 import { openGate, type TestGate } from './gate.ts';
 
 let buildkitd: TestBuildkitd;
@@ -125,3 +127,47 @@ test('a build for which there is no room says so', async () => {
     await full.stop();
   }
 });
+
+test('the log of a build of long ago is there at once, also while builds wait', async () => {
+  const metadata = `${buildkitd.dir}/old.json`;
+  const old = await makeContext(buildkitd.dir, `${fromBusybox}RUN echo said long ago\n`);
+  // The gate has not seen it, as if it were of a machine before this one.
+  const made = await buildx(buildkitd.socket, `${buildkitd.dir}/old`, ['build', '--metadata-file', metadata, old]);
+  expect(made.exitCode, String(made.stderr)).toBe(0);
+  const ref =
+    String(JSON.parse(readFileSync(metadata, 'utf8'))['buildx.build.ref'])
+      .split('/')
+      .at(-1) ?? '';
+  const first = await build(20);
+  await until('the first to run', () => gate.gate.slots.running === 1);
+  const second = await build(0);
+  await until('another to wait', () => gate.gate.slots.waiting === 1);
+  const began = performance.now();
+  const logs = await buildctl(gate.socket, ['debug', 'logs', '--progress=plain', ref]);
+  expect(performance.now() - began).toBeLessThan(4_000);
+  expect(`${logs.stdout}${logs.stderr}`).toContain('said long ago');
+  for (const { ref: waiting } of [...gate.recorder.queued, ...gate.recorder.starts]) await gate.gate.cancel(waiting);
+  for (const { ended } of [first, second]) expect((await ended).exitCode).toBe(1);
+}, 60_000);
+
+test('somebody at a prompt in a container does not keep others from building', async () => {
+  const context = await makeContext(
+    buildkitd.dir,
+    'FROM scratch\nCOPY busybox /bin/sh\nRUN echo left > /left; exit 5\n',
+  );
+  const pty = await debugBuild(gate.socket, `${buildkitd.dir}/debug`, context);
+  const screen = watch(pty);
+  try {
+    await screen.until(/\/ # /);
+    const { ended } = await build(3);
+    const result = await ended;
+    expect(result.exitCode, String(result.stderr)).toBe(0);
+    expect(gate.gate.slots).toMatchObject({ running: 0, parked: 1, waiting: 0 });
+    pty.write('read a < /left; echo "$((40 + 2)) $a"\r');
+    await screen.until(/42 left/);
+    expect(gate.gate.slots).toMatchObject({ running: 1, parked: 0 });
+  } finally {
+    pty.kill('SIGKILL');
+  }
+  await until('its end', () => gate.recorder.outcomes.size === 2);
+}, 120_000);

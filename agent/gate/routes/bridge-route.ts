@@ -5,19 +5,22 @@ import type { RouteContext } from './router.ts';
 
 /** A call of a client that is its build's frontend: let go with the build, and counted as what the build needs its slot for. */
 export function bridgeRoute(context: RouteContext, call: Call): CallTap {
-  const { solves, traces } = context;
+  const { solves, traces, loose } = context;
   const ref = call.headers.find(([name]) => name === buildId)?.[1] ?? '';
   if (ref === '') {
-    call.open();
+    loose.pass(call);
     return {};
   }
   if (call.path === `${bridge}Ping`) return pingRoute(context, call, ref);
+  const isConversation = call.path === `${bridge}ExecProcess`;
+  let said: (() => void) | undefined;
   const open = (): void => {
     call.headers = traces.of(ref, call.headers);
     const { turns } = solves.find(ref) ?? {};
-    if (turns) turns.begin(call, call.path === `${bridge}Return`);
+    if (turns && isConversation) said = turns.converse(call);
+    else if (turns) turns.begin(call, call.path === `${bridge}Return`);
     else call.open();
   };
   solves.whenOpen(ref, { call, open });
-  return {};
+  return isConversation ? { request: () => said?.(), response: () => said?.() } : {};
 }

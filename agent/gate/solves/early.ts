@@ -1,4 +1,5 @@
 import type { Call } from '../call.ts';
+import type { LooseCalls } from './loose-calls.ts';
 
 /** A call that is held, and what lets it go. */
 export interface Held {
@@ -12,16 +13,15 @@ export interface Held {
  */
 export class Early {
   readonly #calls = new Map<string, Map<Held, NodeJS.Timeout>>();
+  readonly #loose: LooseCalls;
 
-  /** Holds a call of the build `ref`. */
-  hold(ref: string, held: Held, limitMs: number): void {
-    const timer = setTimeout(() => {
-      this.#forget(ref, held);
-      held.open();
-    }, limitMs);
-    const others = this.#calls.get(ref);
-    if (others) others.set(held, timer);
-    else this.#calls.set(ref, new Map([[held, timer]]));
+  constructor(loose: LooseCalls) {
+    this.#loose = loose;
+  }
+
+  /** Holds a call of the build `ref`. @param limitMs for how long, since it came; asked again when that is over */
+  hold(ref: string, held: Held, limitMs: () => number): void {
+    this.#wait(ref, held, limitMs);
     held.call.whenOver(() => this.#forget(ref, held));
   }
 
@@ -36,6 +36,22 @@ export class Early {
   /** Lets all go. */
   openAll(): void {
     for (const ref of [...this.#calls.keys()]) for (const { open } of this.take(ref)) open();
+  }
+
+  #wait(ref: string, held: Held, limitMs: () => number): void {
+    const left = (): number => Math.ceil(limitMs() - (performance.now() - held.call.arrivedAt));
+    const end = (): void => {
+      if (left() > 0) {
+        this.#wait(ref, held, limitMs);
+        return;
+      }
+      this.#forget(ref, held);
+      this.#loose.pass(held.call, held.open);
+    };
+    const timer = setTimeout(end, left());
+    const others = this.#calls.get(ref);
+    if (others) others.set(held, timer);
+    else this.#calls.set(ref, new Map([[held, timer]]));
   }
 
   #forget(ref: string, held: Held): void {

@@ -8,14 +8,18 @@ import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../statu
 import { type Traces, traceIdOf } from '../traces.ts';
 import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
+import type { LooseCalls } from './loose-calls.ts';
 import type { Recordings } from './recordings.ts';
-import type { Sessions } from './sessions.ts';
+import { crowd, type Sessions } from './sessions.ts';
 import { Solve } from './solve.ts';
 import type { SolveRequest } from './solve-request.ts';
 import { Turns } from './turns.ts';
 
-/** How long a call of a build whose Solve has not come is held, in milliseconds: while builds wait, and while none does. */
-const earlyMs = { busy: 5000, free: 1000 };
+/**
+ * How long a call of a build whose Solve has not come is held, in milliseconds: while many builds wait or are being prepared by its
+ * client, which is busy with all of them; while builds wait; and while none does.
+ */
+const earlyMs = { crowd: 60_000, busy: 5000, free: 1000 };
 /** Builds that have ended and whose names are remembered: calls of theirs are not held for a Solve to come. */
 const mostEnded = 4096;
 
@@ -28,6 +32,8 @@ export interface SolvesOptions {
   departures: Departures | undefined;
   traces: Traces;
   recorder: GateRecorder;
+  /** Calls of no build. */
+  loose: LooseCalls;
   /** Opens a Status stream of the gate's own. */
   openStatus: (ref: string) => void;
 }
@@ -38,10 +44,11 @@ export class Solves {
   readonly #solves = new Map<string, Solve>();
   /** With what those ended that were never let go. */
   readonly #ended = new Map<string, GrpcStatus | undefined>();
-  readonly #early = new Early();
+  readonly #early: Early;
 
   constructor(options: SolvesOptions) {
     this.#options = options;
+    this.#early = new Early(options.loose);
   }
 
   /** The build of this name, while it waits or runs. */
@@ -76,6 +83,13 @@ export class Solves {
     return solve;
   }
 
+  /** A Solve that is no build has gone: its other calls are not held either. */
+  pass(ref: string): void {
+    if (this.#solves.has(ref)) return;
+    this.#remember(ref);
+    for (const { open } of this.#early.take(ref)) open();
+  }
+
   /** Lets another call of a build go once its Solve has gone. */
   whenOpen(ref: string, held: Held): void {
     const solve = this.#solves.get(ref);
@@ -84,8 +98,8 @@ export class Solves {
     else if (this.#ended.has(ref)) {
       const status = this.#ended.get(ref);
       if (status) end(held.call, status);
-      else held.open();
-    } else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
+      else this.#options.loose.pass(held.call, held.open);
+    } else this.#early.hold(ref, held, () => this.#earlyLimit(held.call));
   }
 
   /** A Solve call has ended. */
@@ -129,6 +143,12 @@ export class Solves {
   tell(ref: string, place: QueuePlace): void {
     const solve = this.#solves.get(ref);
     if (solve?.isTold && solve.state === 'queued') this.#options.recorder.solveMoved(ref, place);
+  }
+
+  #earlyLimit({ origin }: Call): number {
+    const { slots, sessions } = this.#options;
+    if (slots.waiting >= crowd || sessions.isPreparing(origin)) return earlyMs.crowd;
+    return slots.waiting > 0 ? earlyMs.busy : earlyMs.free;
   }
 
   #admit(solve: Solve): void {

@@ -69,11 +69,14 @@ export class CallStream implements Call {
   decide(route: Route): void {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
+    else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    if (!this.#held.enter(this.headers)) {
+    const headers = this.#held.enter(this.headers);
+    if (!headers) {
       this.answer(tooMuchHeld);
       return;
     }
+    this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
   }
@@ -134,6 +137,7 @@ export class CallStream implements Call {
     else up.giveBack(flow);
     if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
     else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (ended && !this.isOver) this.#tap.requestEnded?.();
     this.#settle();
   }
 
@@ -181,7 +185,14 @@ export class CallStream implements Call {
 
   /** DATA from buildkitd; its credit has been taken. */
   upstreamData(frame: Buffer, content: Buffer, ended: boolean): void {
-    this.#fromUpstream.run(() => this.#passData(frame, content, ended));
+    if (!this.#fromUpstream.isWaiting) {
+      this.#passData(frame, content, ended);
+      return;
+    }
+    // What is read is only lent.
+    const kept = Buffer.from(frame);
+    const at = content.byteOffset - frame.byteOffset;
+    this.#fromUpstream.run(() => this.#passData(kept, kept.subarray(at, at + content.length), ended));
   }
 
   /** buildkitd takes more of the request. */

@@ -91,13 +91,13 @@ export class Lane {
     });
   }
 
-  /** Sends DATA whose sender's credit is still taken. */
+  /** Sends DATA whose sender's credit is still taken. What has to wait is copied. */
   pass(stream: number, frame: Buffer): void {
     const flow = frame.length - frameHeaderBytes;
     if (this.#waiting.length === 0 && flow <= this.#credit) {
       this.#credit -= flow;
       this.#receiver.write(frame);
-    } else this.#wait(stream, frame, flow);
+    } else this.#wait(stream, Buffer.from(frame), flow);
   }
 
   /** Sends DATA whose credit was given back before, or that the gate made itself. */

@@ -68,6 +68,8 @@ export class Lab {
       ...{ route, budget: this.budget, log: openLog('silent'), whyGone },
       upstream: upstreamPath ?? join(this.dir, 'upstream.sock'),
       blocks: this.blocks,
+      // Whoever keeps what was only lent is to notice.
+      onReuse: (memory: Buffer) => void memory.fill(0xdd),
       recorder: {
         ...{ solveStarted: none, status: none, solveEnded: none, solveQueued: none, solveMoved: none },
         activity: (delta: number) => {
@@ -77,7 +79,8 @@ export class Lab {
     };
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#sockets.add(socket);
-      const connection: Connection = new Connection(context, {}, socket, () => this.#connections.delete(connection));
+      const onClose = (): boolean => this.#connections.delete(connection);
+      const connection: Connection = new Connection(context, { socket, origin: {}, onClose });
       this.#connections.add(connection);
     });
   }
