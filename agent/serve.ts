@@ -12,7 +12,7 @@ import { Cache } from './cache/cache.ts';
 import { Control } from './cache/control.ts';
 import { LastUse } from './cache/last-use.ts';
 import { openPressure } from './cache/open-pressure.ts';
-import { defaultMaxBuilds } from './gate/admission/most.ts';
+import { defaultMaxBuilds } from './gate/admission/default-max-builds.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';

@@ -16,6 +16,17 @@ export interface RootReport {
   broken: string[];
 }
 
+/** What an unclean stop did to BuildKit's root, and what was done about it. */
+export interface RepairReport {
+  /** Databases and snapshot folders that were removed. */
+  removed: string[];
+  /** Cache records that BuildKit was made to forget: sources that clients sent, and records whose files were missing. */
+  sourcesPruned: number;
+  recordsPruned: number;
+  /** Why the whole root was set aside; empty when it was not. */
+  setAside: string;
+}
+
 /**
  * Looks over a root that nobody uses, after an unclean stop, and removes what can be removed without loss.
  * @throws BuildvisorError `COMMAND_FAILED`, `TIMED_OUT`, `ABORTED`
