@@ -142,7 +142,7 @@ async function shell(network: Network, cache: string, signal: AbortSignal): Prom
   const first =
     'mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev; mount -t tmpfs r /run; ' +
     `/sbin/modprobe virtio_blk; head -c ${Buffer.byteLength(script)} /dev/vda > /run/init; . /run/init`;
-  const append = `console=ttyS0 root=/dev/nvme0n1 rootfstype=ext4 ro init=/bin/busybox panic=-1 loglevel=4 mitigations=off -- sh -c "${first}"`;
+  const append = `console=ttyS0 root=/dev/nvme0n1 rootfstype=ext4 ro init=/bin/busybox panic=-1 loglevel=4 mitigations=off no_timer_check -- sh -c "${first}"`;
   args[args.indexOf('-append') + 1] = append;
   // It has no use for vsock, whose device ends the line.
   args.splice(args.findIndex((word) => word.startsWith('vhost-vsock-pci')) - 1, 2);
