@@ -30,7 +30,7 @@ const riseEndLimitMs = 30_000;
 
 const log = openLog(logLevel(process.env.BUILDVISOR_LOG));
 const state = new StateBoard();
-const parts = new Parts(readPlatform());
+const parts = new Parts(readPlatform(), log);
 let service: Service | undefined;
 let wasReady = false;
 let hasWorked = false;

@@ -8,6 +8,7 @@ import type { Pressure } from './cache/pressure.ts';
 import type { Config, GcPolicy } from './config/index.ts';
 import { type MemoryGauge, openMemoryGauge } from './gate/admission/memory-look.ts';
 import type { Gate } from './gate/gate.ts';
+import type { Logger } from './log.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
 import type { RootRepair } from './repair-root.ts';
@@ -31,15 +32,16 @@ export class Parts {
   buildkitd: Buildkitd | undefined;
   worker: WorkerInfo | undefined;
   /** Holds the cache volume still for a snapshot. */
-  readonly freezer = new Freezer();
+  readonly freezer: Freezer;
   /** Deletes roots that were set aside, once the machine is ready. */
   sweeper: Sweeper | undefined;
   /** Only after an unclean stop. */
   repair: RootRepair | undefined;
   #memory: MemoryGauge | undefined;
 
-  constructor(platform: Platform) {
+  constructor(platform: Platform, log: Logger) {
     this.platform = platform;
+    this.freezer = new Freezer(log);
   }
 
   /** Notes that a boot phase has ended now. */

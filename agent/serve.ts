@@ -5,6 +5,7 @@ import { createApi } from './api/server.ts';
 import type { StateBoard } from './api/state.ts';
 import { buildkitdSocket } from './boot.ts';
 import { buildsMemoryLimit } from './buildkit/memory.ts';
+import { runningSteps } from './buildkit/running-steps.ts';
 import { Builds } from './builds/builds.ts';
 import { Idle } from './builds/idle.ts';
 import { Cache } from './cache/cache.ts';
@@ -75,7 +76,10 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
   });
   const listeners = await openListeners(platform, log, {
     api: (connection) => api.accept(connection),
-    gate: (connection) => (gate === undefined ? connection.destroy() : gate.accept(connection)),
+    gate: (connection, maxWrite) => {
+      if (gate === undefined) connection.destroy();
+      else gate.accept(connection, {}, maxWrite);
+    },
   });
   return {
     async openBuilds() {
@@ -116,6 +120,7 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         ...{ upstream, recorder: builds.recorder, log, admission: pressure },
         maxBuilds: parts.config.buildkit.maxBuilds ?? defaultMaxBuilds(cpus().length, buildsMemoryLimit()),
         memory: parts.memory.look,
+        steps: () => runningSteps((rootVolume(parts) ?? scratch).root),
         onChange: () => state.touch(),
         whyGone: () => whyGone(parts),
       });

@@ -25,7 +25,6 @@ export const userCodes = [
   'BUILD_FAILED',
   'BUILD_CANCELLED',
   'SHELL_DISABLED',
-  'PEER_REFUSED',
 ] as const;
 
 /** What the machine did not do. The CLI exits with 3. */

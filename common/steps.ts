@@ -42,6 +42,8 @@ interface Step {
   name: string;
   counted: boolean;
   started: boolean;
+  /** Whether it has begun and not ended. */
+  running: boolean;
   cached: boolean;
   error: string;
   failedAt: string;
@@ -82,6 +84,11 @@ export class StepCounter {
     return counts;
   }
 
+  /** Digests of the vertexes that have begun and not ended. */
+  running(): string[] {
+    return [...this.#steps].flatMap(([digest, { running }]) => (running ? [digest] : []));
+  }
+
   /** The step that failed first: those that were called off because of it end later. */
   failed(): FailedStep | undefined {
     const step = this.#failed === undefined ? undefined : this.#steps.get(this.#failed);
@@ -99,10 +106,11 @@ export class StepCounter {
     if (!step) {
       if (this.#steps.size >= limits.steps) return;
       const counted = !isBuildKitStep(vertex.name);
-      step = { name: vertex.name, counted, started: false, cached: false, error: '', failedAt: '~' };
+      step = { name: vertex.name, counted, started: false, running: false, cached: false, error: '', failedAt: '~' };
       this.#steps.set(vertex.digest, step);
     }
     step.started ||= vertex.started !== undefined;
+    step.running = vertex.started !== undefined && vertex.completed === undefined;
     step.cached ||= vertex.cached === true;
     if (vertex.error) {
       step.error = vertex.error;

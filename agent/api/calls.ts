@@ -11,6 +11,7 @@ import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { toStatus } from '../../common/grpc-errors.ts';
 import { protocolKey, protocolVersion } from '../../common/protocol.ts';
 import type { Logger } from '../log.ts';
+import { drained } from './drained.ts';
 
 /** What a call's function gets besides its request. */
 export interface Call {
@@ -123,16 +124,7 @@ function sender<Out>(
 ): Send<Out> {
   return async (message) => {
     if (signal.aborted || call.destroyed) return;
-    if (call.write(message)) return;
-    const drained = Promise.withResolvers<void>();
-    const done = (): void => drained.resolve();
-    call.once('drain', done);
-    call.once('close', done);
-    signal.addEventListener('abort', done, { once: true });
-    await drained.promise;
-    call.off('drain', done);
-    call.off('close', done);
-    signal.removeEventListener('abort', done);
+    if (!call.write(message)) await drained(call, signal);
   };
 }
 

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { hasErrno } from '../../common/errors.ts';
 import type { ShellExit } from '../../common/generated/types/buildvisor/v1/ShellExit.ts';
 import { oomScores, setOomScore } from '../sys/oom-score.ts';
 import type { Send } from './calls.ts';
+import { drained } from './drained.ts';
 import { type OpenShell, toExit, toSpawnExit } from './shell-process.ts';
 
 /** Runs a command on three pipes. */
@@ -18,14 +18,14 @@ export const openPipes: OpenShell = async (command, send) => {
     });
     child.once('exit', (code, signal) => resolve(toExit(code, signal)));
   });
+  // A command may close its input and go on.
   child.stdin.on('error', () => child.stdin.destroy());
   const out = forward(child.stdout, (stdout) => send({ stdout }));
   const err = forward(child.stderr, (stderr) => send({ stderr }));
   return {
     exited: Promise.all([exit, out, err]).then(([ended]) => ended),
     async write(data) {
-      if (!child.stdin.writable || child.stdin.write(data)) return;
-      await Promise.race([once(child.stdin, 'drain'), once(child.stdin, 'close')]);
+      if (child.stdin.writable && !child.stdin.write(data)) await drained(child.stdin);
     },
     endInput: () => child.stdin.end(),
     resize: () => undefined,

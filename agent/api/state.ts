@@ -75,8 +75,8 @@ export class StateBoard {
    * there will be no more changes.
    */
   async *watch(signal: AbortSignal): AsyncGenerator<MachineState> {
-    const aborted = Promise.withResolvers<void>();
-    const onAbort = (): void => aborted.resolve();
+    // Not by a race with a promise of its own, which would keep something of every change for as long as the watch goes on.
+    const onAbort = (): void => this.#notify();
     let touched = this.#touched;
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -87,7 +87,7 @@ export class StateBoard {
           seen = this.#state;
           yield seen;
         } else if (this.#over) return;
-        else await Promise.race([changed, aborted.promise]);
+        else await changed;
       }
     } finally {
       signal.removeEventListener('abort', onAbort);

@@ -181,7 +181,8 @@ export class Buildkitd {
       this.#set('ready');
       failure = await this.#untilItHangs(daemon);
     } catch (error) {
-      failure = toBuildvisorError(error);
+      // What it died of counts for more than what that broke.
+      if (!daemon.hasExited) failure = toBuildvisorError(error);
       if (!this.#stopping.signal.aborted) daemon.kill('SIGKILL');
     }
     await daemon.exited;

@@ -121,6 +121,11 @@ export class Daemon {
     return Promise.race([answer, died]);
   }
 
+  /** Whether it has ended. */
+  get hasExited(): boolean {
+    return this.#exit !== undefined;
+  }
+
   /** The error that its exit is. */
   failure(): BuildvisorError {
     const words = this.#output.tail();

@@ -1,10 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { hasErrno } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { buildkitCgroup, hasCgroup2, killCgroup } from '../sys/cgroup.ts';
-import { detachBelow, parseMounts } from '../sys/mount.ts';
+import { detachBelow } from '../sys/mount.ts';
 import type { Platform } from '../sys/platform.ts';
-import { readProcesses } from '../sys/reap.ts';
+import { findSteps, killStep } from './running-steps.ts';
 
 /** How long killed processes may take to be gone, in milliseconds. */
 const limitMs = 10_000;
@@ -26,41 +24,8 @@ export async function killLeftovers({ platform, root, tmp }: LeftoversOf): Promi
   if (platform.kind === 'guest' && hasCgroup2()) await killCgroup(buildkitCgroup, limitMs);
   await pollUntil({ limitMs, what: "buildkitd's steps to end", everyMs: 20 }, () => {
     const left = findSteps(root);
-    for (const pid of left) killNow(pid);
+    for (const pid of left) killStep(pid);
     return left.length === 0 ? true : undefined;
   });
   for (const folder of [root, tmp]) await detachBelow(folder);
-}
-
-/** Processes whose `/` is a mount out of BuildKit's root. */
-export function findSteps(root: string): number[] {
-  return readProcesses().flatMap(({ pid, kernel, state }) =>
-    !kernel && state !== 'Z' && standsOn(pid, root) ? [pid] : [],
-  );
-}
-
-function standsOn(pid: number, root: string): boolean {
-  const mount = readMountsOf(pid).findLast(({ target }) => target === '/');
-  const folders = mount?.superOptions.flatMap((option) => {
-    const [name, value = ''] = option.split('=');
-    return name === 'upperdir' || name === 'lowerdir' ? value.split(':') : [];
-  });
-  return folders?.some((folder) => folder.startsWith(`${root}/`)) ?? false;
-}
-
-function readMountsOf(pid: number): ReturnType<typeof parseMounts> {
-  try {
-    return parseMounts(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EINVAL', 'EACCES')) return [];
-    throw error;
-  }
-}
-
-function killNow(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (!hasErrno(error, 'ESRCH')) throw error;
-  }
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { BuildvisorError } from '../../common/errors.ts';
+import { BuildvisorError, isBuildvisorError } from '../../common/errors.ts';
 import type { Platform } from '../sys/platform.ts';
 import { run } from '../sys/run.ts';
 
@@ -17,7 +17,7 @@ export interface PrunedRecords {
 /**
  * Has BuildKit forget what an unclean stop leaves doubtful: the files that clients sent, since their content hash may have
  * reached the disk without them and would name other files next time; and the records whose files are missing.
- * @throws BuildvisorError `COMMAND_FAILED`, `TIMED_OUT`, `ABORTED`; `BUILDKITD_FAILED` when a record stays
+ * @throws BuildvisorError `BUILDKITD_FAILED` when it cannot, or a record stays; `TIMED_OUT`, `ABORTED`
  */
 export async function pruneDoubtful(
   { toolsDir }: Pick<Platform, 'toolsDir'>,
@@ -27,7 +27,7 @@ export async function pruneDoubtful(
 ): Promise<PrunedRecords> {
   const list = async (format: string, ...args: string[]): Promise<string[]> => {
     const all = ['--addr', `unix://${socket}`, ...args, '--format', format];
-    const { stdout } = await run(join(toolsDir, 'buildctl'), all, { limitMs, signal });
+    const { stdout } = await run(join(toolsDir, 'buildctl'), all, { limitMs, signal }).catch(failed);
     return stdout.split('\n').filter((line) => line !== '');
   };
   const named = dangling.flatMap((id) => ['--filter', `id==${id}`]);
@@ -40,4 +40,13 @@ export async function pruneDoubtful(
     });
   const gone = new Set(dangling);
   return { sources: pruned.filter((id) => !gone.has(id)).length, dangling: dangling.length };
+}
+
+/** What BuildKit cannot do with its records is a fault of its root, not of the command that asked. */
+function failed(error: unknown): never {
+  if (!isBuildvisorError(error, 'COMMAND_FAILED')) throw error;
+  throw new BuildvisorError('BUILDKITD_FAILED', 'BuildKit cannot forget what an unclean stop left doubtful', {
+    facts: { stderr: error.facts.stderr ?? '' },
+    cause: error,
+  });
 }

@@ -73,6 +73,8 @@ export class Builds {
   readonly #options: BuildsOptions;
   readonly #store: BuildStore;
   #gate: BuildsGate | undefined;
+  /** Builds that are being called off. */
+  readonly #leaving = new Map<Build, Promise<Build>>();
   #draining: string | undefined;
   #doors = 0;
 
@@ -171,10 +173,21 @@ export class Builds {
     };
   }
 
-  /** Calls a build off and waits until it has ended. A build that has ended already is left as it is. */
+  /**
+   * Calls a build off and waits until it has ended and no process of it is left. A build that has ended already is left as it is.
+   * @throws BuildvisorError `BUILD_UNKNOWN`, `TIMED_OUT`
+   */
   async cancel(name: string, reason = cancelled()): Promise<Build> {
     const build = this.get(name);
+    const known = this.#leaving.get(build);
+    if (known) return known;
     if (build.isOver) return build;
+    const leaving = this.#cancel(build, reason).finally(() => this.#leaving.delete(build));
+    this.#leaving.set(build, leaving);
+    return leaving;
+  }
+
+  async #cancel(build: Build, reason: BuildvisorError): Promise<Build> {
     build.callOff(reason);
     const why = reason.code === 'BUILD_CANCELLED' ? undefined : reason.message;
     const gate = this.#gate;

@@ -55,6 +55,10 @@ export class Recording implements GateRecorder {
     return this.#options.store.isBehind ? tooFast() : undefined;
   }
 
+  running(ref: string): string[] {
+    return this.#solves.get(ref)?.build.live?.steps.running() ?? [];
+  }
+
   solveQueued(queued: SolveQueued): void {
     this.#solveOf(queued)?.build.queued(queued.ref);
     this.#options.onChange();

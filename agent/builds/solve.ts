@@ -1,9 +1,9 @@
 import type { Duplex } from 'node:stream';
+import { untilAborted } from '../../common/abortable.ts';
 import { BuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 import type { Origin } from '../gate/recorder.ts';
 import type { Logger } from '../log.ts';
-import { untilAborted } from './abortable.ts';
 import { buildctlArguments } from './arguments.ts';
 import type { Build } from './build.ts';
 import { openDoor, runBuildctl } from './buildctl.ts';

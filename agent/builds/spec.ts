@@ -33,8 +33,11 @@ export interface SpecRules {
   entitlements: readonly string[];
 }
 
-/** Most entries of each list and map, and longest text, of a spec: an argument list the kernel takes (MAX_ARG_STRLEN is 128 KiB). */
-const most = { entries: 1000, text: 100_000, short: 1000 };
+/**
+ * Most entries of each list and map, and of texts the longest and all of a map, in bytes: an argument list that the kernel takes. One
+ * argument has 128 KiB (MAX_ARG_STRLEN), all of them a quarter of the stack, which is 2 MiB (execve(2)).
+ */
+const most = { entries: 1000, text: 100_000, map: 512 * 1024, short: 1000 };
 
 const patterns = {
   id: /^[A-Za-z0-9_-]{1,64}$/,
@@ -102,11 +105,15 @@ function checkList(field: string, texts: string[], pattern: RegExp, rule: string
 function checkMap(field: string, map: Record<string, string>): Record<string, string> {
   const entries = Object.entries(map);
   if (entries.length > most.entries) throw refuse(field, `has ${entries.length} entries, more than ${most.entries}`);
+  let all = 0;
   for (const [key, value] of entries) {
     checkText(`a name in ${field}`, key, patterns.key, 'without blanks, commas, quotes and "="');
-    if (value.length > most.text) throw refuse(`${field}.${key}`, `has ${value.length} characters, over ${most.text}`);
+    const bytes = Buffer.byteLength(value);
+    if (bytes > most.text) throw refuse(`${field}.${key}`, `has ${bytes} bytes, over ${most.text}`);
     if (value.includes('\0')) throw refuse(`${field}.${key}`, 'holds a NUL byte');
+    all += bytes + Buffer.byteLength(key);
   }
+  if (all > most.map) throw refuse(field, `have ${all} bytes together, over ${most.map}`);
   return map;
 }
 

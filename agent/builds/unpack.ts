@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, lutimes, mkdir, open, symlink, unlink, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { abortable } from '../../common/abortable.ts';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
-import { abortable } from './abortable.ts';
 import { decompress } from './decompress.ts';
 import { readTar, type TarEntry } from './tar.ts';
 

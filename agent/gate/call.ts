@@ -41,6 +41,8 @@ export interface Call {
 export interface CallTap {
   /** Bytes of the request as they come, also while the call is held. They are only lent: keep a copy. */
   request?(chunk: Buffer): void;
+  /** The client has ended its side: no more comes of the request. */
+  requestEnded?(): void;
   /** Bytes of the answer as they come. They are only lent: keep a copy. */
   response?(chunk: Buffer): void;
   /** Whether the call is read to its end even when its client has gone. Asked when that happens. */

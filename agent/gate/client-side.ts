@@ -7,20 +7,11 @@ import { blockTooLong, HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import { requestPath } from './streams/request.ts';
 import type { FrameSink } from './wire/dispatch.ts';
-import {
-  errorCodes,
-  frameHeaderBytes,
-  goAway,
-  maxWindow,
-  pingAck,
-  preface,
-  rstStream,
-  WireError,
-} from './wire/frames.ts';
+import { errorCodes, frameHeaderBytes, goAway, maxWindow, preface, rstStream, WireError } from './wire/frames.ts';
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
-/** Limits of one client's connection. */
-export const clientLimits = { openCalls: 100_000, headerBytes: 1024 ** 2 };
+/** Limits of one client's connection. BuildKit's clients send some 2 KiB of headers with a call. */
+export const clientLimits = { openCalls: 100_000, headerBytes: 64 * 1024 };
 /** A dynamic table that the client may use until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 
@@ -78,9 +69,10 @@ export class ClientSide implements FrameSink {
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
-    const { up, calls } = this.#link;
+    const { up, upPings, calls } = this.#link;
     const flow = frame.length - frameHeaderBytes;
     up.take(flow);
+    upPings.carried(flow);
     const call = calls.get(stream);
     if (call) call.clientData(frame, content, endStream);
     else {
@@ -117,7 +109,7 @@ export class ClientSide implements FrameSink {
     else this.acknowledgeAll();
     if (window === undefined) return;
     link.clientWindow = window;
-    for (const call of link.calls.values()) call.clientWindows();
+    for (const call of [...link.parting]) call.clientWindows();
   }
 
   settingsAck(): void {
@@ -131,17 +123,10 @@ export class ClientSide implements FrameSink {
   }
 
   ping(frame: Buffer, ack: boolean): void {
-    const { upstream, upstreamGone, client, hasSpoken } = this.#link;
-    if (ack) {
-      if (!upstreamGone) upstream.write(frame);
-    } else if (upstreamGone || !hasSpoken) {
-      // grpc-go's server ends a connection at the third PING in between which it has sent nothing (internal/transport/http2_server.go, handlePing), and
-      // its client sends one for what the gate answers too.
-      client.write(pingAck(frame.subarray(frameHeaderBytes)));
-    } else {
-      this.#link.hasSpoken = false;
-      upstream.write(frame);
-    }
+    const link = this.#link;
+    if (!ack) {
+      if (!link.downPings.hold(frame)) link.pingUpstream(frame);
+    } else if (!link.upstreamGone) link.upstream.write(frame);
   }
 
   goAway(lastStream: number, code: number, debug: Buffer): void {
@@ -181,7 +166,9 @@ export class ClientSide implements FrameSink {
       throw new WireError(errorCodes.protocolError, `a client's stream ${stream} has an even number`);
     if (stream <= this.#lastStream) {
       // A request has no trailers in gRPC, and grpc-go ends a whole connection for them.
-      calls.get(stream)?.fail(errorCodes.protocolError);
+      const call = calls.get(stream);
+      if (call) call.fail(errorCodes.protocolError);
+      else client.write(rstStream(stream, errorCodes.streamClosed));
       return;
     }
     this.#lastStream = stream;

@@ -1,6 +1,6 @@
-import { createConnection } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { createConnection, type Socket } from 'node:net';
 import type { Logger } from '../log.ts';
+import { readWith } from '../sys/read-with.ts';
 import type { Route } from './call.ts';
 import { ClientSide, ownSettings } from './client-side.ts';
 import type { LargeBlocks } from './errors/index.ts';
@@ -8,9 +8,10 @@ import type { GateRecorder, Origin } from './recorder.ts';
 import type { HeldBudget } from './streams/held-budget.ts';
 import { Link } from './streams/link.ts';
 import { UpstreamSide } from './upstream-side.ts';
-import { Dispatch } from './wire/dispatch.ts';
+import { Dispatch, type FrameSink } from './wire/dispatch.ts';
 import { FrameReader } from './wire/frame-reader.ts';
 import { errorCodes, goAway, WireError } from './wire/frames.ts';
+import { Inlet } from './wire/inlet.ts';
 import { Outlet } from './wire/outlet.ts';
 import { PrefaceReader } from './wire/preface-reader.ts';
 
@@ -45,30 +46,44 @@ export interface ConnectionContext {
   blocks: LargeBlocks;
   log: Logger;
   whyGone: () => string | undefined;
+  /** For tests, see `wire/read-memory.ts`. */
+  onReuse?: (memory: Buffer) => void;
+}
+
+/** A client's connection as it comes. */
+export interface Accepted {
+  /** Nothing was read of it. */
+  socket: Socket;
+  origin: Origin;
+  /** Most bytes of one write; any number when left out. */
+  maxWrite?: number | undefined;
+  onClose: () => void;
 }
 
 /** One client's connection and its own one to buildkitd: frames pass from one to the other. */
 export class Connection {
   readonly #context: ConnectionContext;
-  readonly #client: Duplex;
-  readonly #upstream: Duplex;
+  readonly #onClose: () => void;
+  readonly #fromClient: Inlet;
+  readonly #fromUpstream: Inlet;
   readonly #link: Link;
   readonly #clientSide: ClientSide;
   readonly #upstreamSide: UpstreamSide;
-  readonly #onClose: () => void;
+  readonly #clientFrames: PrefaceReader;
+  readonly #upstreamFrames: FrameReader;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(context: ConnectionContext, origin: Origin, client: Duplex, onClose: () => void) {
+  constructor(context: ConnectionContext, { socket, origin, maxWrite, onClose }: Accepted) {
     const { recorder, route, budget, blocks } = context;
     this.#context = context;
-    this.#client = client;
     this.#onClose = onClose;
-    this.#upstream = createConnection(context.upstream);
+    this.#fromClient = this.#openClient(socket);
+    this.#fromUpstream = this.#openUpstream();
     const pace = (): void => this.#pace();
     const link = new Link({
-      client: new Outlet(client, pace),
-      upstream: new Outlet(this.#upstream, pace),
+      client: new Outlet(this.#fromClient.socket, pace, maxWrite),
+      upstream: new Outlet(this.#fromUpstream.socket, pace),
       budget,
       whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
       later: (steps) => this.#guard(steps, () => this.#loseUpstream()),
@@ -76,12 +91,12 @@ export class Connection {
     this.#link = link;
     this.#clientSide = new ClientSide({ link, recorder, origin, route });
     this.#upstreamSide = new UpstreamSide({ link, client: this.#clientSide, blocks, onRoom: pace });
+    this.#clientFrames = new PrefaceReader(framesFor(this.#clientSide), () => clearTimeout(this.#timer));
+    this.#upstreamFrames = framesFor(this.#upstreamSide);
     this.#limit(limits.preface, () =>
       this.#failClient(new WireError(errorCodes.settingsTimeout, 'no preface has come')),
     );
     link.client.write(ownSettings);
-    this.#readClient();
-    this.#readUpstream();
   }
 
   /** Ends the connection; its calls are called off. */
@@ -89,44 +104,71 @@ export class Connection {
     this.#loseClient();
   }
 
-  #readClient(): void {
-    const dispatch = new Dispatch(this.#clientSide);
-    const frames = new FrameReader((frame) => dispatch.frame(frame));
-    const preface = new PrefaceReader(frames, () => clearTimeout(this.#timer));
-    this.#client.on('data', (chunk: Buffer) =>
-      this.#guard(
-        () => {
-          preface.push(chunk);
-          if (this.#link.client.pending > mostForClient)
-            throw new WireError(errorCodes.enhanceYourCalm, 'the client asks and does not take the answers');
-        },
-        (error) => this.#failClient(error),
-      ),
-    );
+  #openClient(accepted: Socket): Inlet {
+    const { log, onReuse } = this.#context;
+    const inlet = new Inlet({
+      open: (onread) => readWith(accepted, onread),
+      take: (bytes) => this.#readClient(bytes),
+      isLent: () => this.#link.upstream.pending > 0,
+      onReuse,
+    });
+    const { socket } = inlet;
     // HTTP/2 has no half-closed connections, whatever the socket allows.
-    this.#client.on('end', () => this.#loseClient());
-    this.#client.on('error', (error) =>
-      this.#context.log.debug({ error: String(error) }, "a client's connection broke"),
-    );
-    this.#client.on('close', () => this.#loseClient());
+    socket.on('end', () => this.#loseClient());
+    socket.on('error', (error) => log.debug({ error: String(error) }, "a client's connection broke"));
+    socket.on('close', () => this.#loseClient());
+    return inlet;
   }
 
-  #readUpstream(): void {
-    const { log } = this.#context;
-    const dispatch = new Dispatch(this.#upstreamSide);
-    const frames = new FrameReader((frame) => dispatch.frame(frame));
-    this.#upstream.on('data', (chunk: Buffer) =>
-      this.#guard(
-        () => frames.push(chunk),
-        (error) => {
-          log.warn({ error: error.message }, 'buildkitd broke HTTP/2');
-          this.#loseUpstream();
-        },
-      ),
+  #openUpstream(): Inlet {
+    const { log, upstream, onReuse } = this.#context;
+    const inlet = new Inlet({
+      open: (onread) => createConnection({ path: upstream, onread }),
+      take: (bytes) => this.#readUpstream(bytes),
+      isLent: () => this.#link.client.pending > 0,
+      onReuse,
+    });
+    const { socket } = inlet;
+    socket.on('end', () => this.#loseUpstream());
+    socket.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
+    socket.on('close', () => this.#loseUpstream());
+    return inlet;
+  }
+
+  #readClient(bytes: Buffer): number {
+    let used = bytes.length;
+    if (this.#link.clientGone) return used;
+    this.#guard(
+      () => {
+        used = this.#clientFrames.push(bytes);
+        if (this.#link.client.pending + this.#link.down.waitingBytes > mostForClient)
+          throw new WireError(errorCodes.enhanceYourCalm, 'the client asks and does not take the answers');
+      },
+      (error) => this.#failClient(error),
     );
-    this.#upstream.on('end', () => this.#loseUpstream());
-    this.#upstream.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
-    this.#upstream.on('close', () => this.#loseUpstream());
+    this.#flush();
+    return used;
+  }
+
+  #readUpstream(bytes: Buffer): number {
+    let used = bytes.length;
+    this.#guard(
+      () => {
+        used = this.#upstreamFrames.push(bytes);
+      },
+      (error) => {
+        this.#context.log.warn({ error: error.message }, 'buildkitd broke HTTP/2');
+        this.#loseUpstream();
+      },
+    );
+    this.#flush();
+    return used;
+  }
+
+  /** Sends what was read at once, so that the memory that it was read into is free again. */
+  #flush(): void {
+    this.#link.upstream.flush();
+    this.#link.client.flush();
   }
 
   /** Reads. What one connection's frames break is that connection's end and nobody else's. */
@@ -147,9 +189,9 @@ export class Connection {
     if (this.#ended) return;
     const { client, upstream, up, down, clientGone } = this.#link;
     const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
-    setFlowing(this.#upstream, taken && this.#upstreamSide.hasRoom);
+    this.#fromUpstream.setFlowing(taken && this.#upstreamSide.hasRoom);
     if (clientGone) return;
-    setFlowing(this.#client, !upstream.isFull && up.waitingBytes < mostWaiting);
+    this.#fromClient.setFlowing(!upstream.isFull && up.waitingBytes < mostWaiting);
   }
 
   /** Ends what has nothing left to do, after the client or buildkitd has gone. */
@@ -176,11 +218,11 @@ export class Connection {
 
   /** Ends the client's connection when it has taken what was said to it. */
   #letClientGo(): void {
-    const client = this.#client;
+    const { socket } = this.#fromClient;
     this.#link.client.end();
-    const timer = setTimeout(() => client.destroy(), limits.farewell);
-    client.once('close', () => clearTimeout(timer));
-    client.removeAllListeners('data').resume();
+    const timer = setTimeout(() => socket.destroy(), limits.farewell);
+    socket.once('close', () => clearTimeout(timer));
+    socket.resume();
     this.#loseClient();
   }
 
@@ -192,7 +234,7 @@ export class Connection {
     for (const call of [...link.calls.values()]) call.clientReset(errorCodes.cancel);
     link.down.abandon();
     this.#upstreamSide.acknowledgeAll();
-    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#destroyClient();
     this.#limit(limits.linger, () => this.#end());
     this.#endWhenDone();
     this.#pace();
@@ -204,7 +246,7 @@ export class Connection {
     if (link.upstreamGone) return;
     link.upstreamGone = true;
     link.takesCalls = false;
-    this.#upstream.destroy();
+    this.#fromUpstream.socket.destroy();
     this.#upstreamSide.end();
     for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
     if (!link.clientGone) {
@@ -218,10 +260,16 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#upstream.destroy();
+    this.#fromUpstream.socket.destroy();
     this.#upstreamSide.end();
-    if (!this.#client.writableEnded) this.#client.destroy();
+    this.#destroyClient();
     this.#onClose();
+  }
+
+  /** Unless it is to take what was said to it yet. */
+  #destroyClient(): void {
+    const { socket } = this.#fromClient;
+    if (!socket.writableEnded) socket.destroy();
   }
 
   #limit(ms: number, then: () => void): void {
@@ -230,8 +278,8 @@ export class Connection {
   }
 }
 
-function setFlowing(socket: Duplex, flowing: boolean): void {
-  if (flowing === !socket.isPaused()) return;
-  if (flowing) socket.resume();
-  else socket.pause();
+/** Takes bytes apart into frames for whoever reads them. */
+function framesFor(sink: FrameSink): FrameReader {
+  const dispatch = new Dispatch(sink);
+  return new FrameReader((frame) => dispatch.frame(frame));
 }

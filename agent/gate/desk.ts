@@ -1,5 +1,6 @@
 import { BuildvisorError } from '../../common/errors.ts';
 import { writeString } from '../../common/protobuf.ts';
+import type { RunningStep } from '../buildkit/running-steps.ts';
 import type { Logger } from '../log.ts';
 import { type Admission, openAdmission } from './admission/disk.ts';
 import { MemoryLimit } from './admission/memory-limit.ts';
@@ -9,10 +10,13 @@ import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, QueueReason } from './recorder.ts';
+import { History } from './routes/history.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
 import { type RouteContext, route } from './routes/router.ts';
+import { Departures } from './solves/departures.ts';
 import { Greeting } from './solves/greeting.ts';
+import { LooseCalls } from './solves/loose-calls.ts';
 import { Recordings } from './solves/recordings.ts';
 import { Sessions } from './solves/sessions.ts';
 import { Solves } from './solves/solves.ts';
@@ -31,6 +35,8 @@ export interface DeskOptions {
   disk?: Admission | undefined;
   /** How short memory is; it is not looked at when left out. */
   memory?: (() => MemoryLook) | undefined;
+  /** The steps that run in this machine; not looked at when left out. */
+  steps?: (() => RunningStep[]) | undefined;
   /** The queue, or what runs, has changed. */
   onChange?: (() => void) | undefined;
   log: Logger;
@@ -66,10 +72,11 @@ export class Desk {
   readonly #memory: MemoryLimit | undefined;
   readonly #places: Places;
   readonly #recordings: Recordings;
+  readonly #departures: Departures | undefined;
   readonly #context: RouteContext;
   #refusal: BuildvisorError | undefined;
 
-  constructor({ maxBuilds, recorder, calls, disk = openAdmission, memory, onChange, log }: DeskOptions) {
+  constructor({ maxBuilds, recorder, calls, disk = openAdmission, memory, steps, onChange, log }: DeskOptions) {
     const changed = (): void => {
       this.#places.changed();
       this.#memory?.watch();
@@ -89,15 +96,19 @@ export class Desk {
     this.#slots = new Slots({ most: maxBuilds, mostWaiting, limit, disk, onChange: changed });
     this.#places = new Places(this.#slots, (ticket, place) => this.#solves.tell(ticket.ref, place));
     this.#recordings = new Recordings(recorder, log);
+    this.#departures = steps && new Departures({ look: steps, recordings: this.#recordings, recorder, log });
     const traces = new Traces();
     const greeting = new Greeting();
+    const loose = new LooseCalls();
     const sessions = new Sessions(() => this.#slots.waiting > 0, greeting);
     this.#solves = new Solves({
       slots: this.#slots,
       sessions,
       recordings: this.#recordings,
+      departures: this.#departures,
       traces,
       recorder,
+      loose,
       openStatus: (ref) => this.#watch(ref, calls),
     });
     this.#context = {
@@ -106,7 +117,9 @@ export class Desk {
       greeting,
       recordings: this.#recordings,
       traces,
+      loose,
       pong: new Pong(calls),
+      history: new History(calls),
       refusal: () => this.#refusal,
       behind: () => recorder.behind,
       log,
@@ -139,14 +152,16 @@ export class Desk {
 
   /**
    * Calls a build off, whether it waits or runs; its client gets gRPC's CANCELLED, or UNAVAILABLE with `why`. Resolves when
-   * buildkitd has let go of it and `solveEnded` was called, which is bounded.
+   * buildkitd has let go of it, `solveEnded` was called and no process of it is left, which is bounded.
    * @returns whether there was such a build
+   * @throws BuildvisorError `TIMED_OUT` when a process of it cannot be ended
    */
   async cancel(ref: string, why?: string): Promise<boolean> {
     const solve = this.#solves.find(ref);
     if (solve) await this.#solves.cancel(solve, why);
     const recording = this.#recordings.find(ref);
     await recording?.done.promise;
+    await this.#departures?.gone(ref);
     return solve !== undefined || recording !== undefined;
   }
 

@@ -1,4 +1,5 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
+import type { RunningStep } from '../buildkit/running-steps.ts';
 import type { Logger } from '../log.ts';
 import type { Admission } from './admission/disk.ts';
 import type { MemoryLook } from './admission/memory-look.ts';
@@ -22,6 +23,8 @@ export interface GateOptions {
   admission?: Admission;
   /** How short memory is; it is not looked at when left out. */
   memory?: () => MemoryLook;
+  /** The steps that run in this machine; when left out, a build that is called off is over once buildkitd says so. */
+  steps?: () => RunningStep[];
   /** The queue, or what runs, has changed. */
   onChange?: () => void;
   /** Why buildkitd does not answer just now, one sentence for its clients. */
@@ -67,15 +70,17 @@ export class Gate {
     return this.#desk.queue();
   }
 
-  /** Serves one client's connection until either side closes it. Takes ownership of `socket`; its errors end here. */
-  accept(socket: Duplex, origin: Origin = {}): void {
+  /**
+   * Serves one client's connection until either side closes it. Takes ownership of `socket`, of which nothing was read; its errors end here.
+   * @param maxWrite most bytes of one write to it; any number when left out
+   */
+  accept(socket: Socket, origin: Origin = {}, maxWrite?: number): void {
     if (this.#closed) {
       socket.destroy();
       return;
     }
-    const connection: Connection = new Connection(this.#context, origin, socket, () => {
-      this.#connections.delete(connection);
-    });
+    const onClose = (): boolean => this.#connections.delete(connection);
+    const connection: Connection = new Connection(this.#context, { socket, origin, maxWrite, onClose });
     this.#connections.add(connection);
   }
 
@@ -86,8 +91,9 @@ export class Gate {
 
   /**
    * Calls off a build, whoever started it and whether it waits or runs; its client gets gRPC's CANCELLED, or UNAVAILABLE
-   * with `why`. Resolves when buildkitd has let go of it and `solveEnded` was called, which is bounded.
+   * with `why`. Resolves when buildkitd has let go of it, `solveEnded` was called and no process of it is left, which is bounded.
    * @returns whether there was such a build
+   * @throws BuildvisorError `TIMED_OUT` when a process of it cannot be ended
    */
   cancel(ref: string, why?: string): Promise<boolean> {
     return this.#desk.cancel(ref, why);

@@ -21,12 +21,15 @@ export class MessageReader {
     return this.#broken;
   }
 
-  /** Takes the next bytes; they are not kept longer than it takes to have the whole message. */
+  /** Takes the next bytes, of which a copy is kept until there is the whole message. */
   push(chunk: Buffer): void {
     if (this.#broken) return;
-    this.#chunks.push(chunk);
     this.#held += chunk.length;
-    if (this.#held < this.#needed) return;
+    if (this.#held < this.#needed) {
+      this.#chunks.push(Buffer.from(chunk));
+      return;
+    }
+    this.#chunks.push(chunk);
     try {
       this.#drain();
     } catch (error) {
@@ -51,7 +54,7 @@ export class MessageReader {
       at += headerBytes + length;
     }
     this.#held = bytes.length - at;
-    this.#chunks = this.#held === 0 ? [] : [bytes.subarray(at)];
+    this.#chunks = this.#held === 0 ? [] : [Buffer.from(bytes.subarray(at))];
   }
 }
 

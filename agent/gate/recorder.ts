@@ -21,6 +21,8 @@ export interface GateRecorder {
   solveEnded(ref: string, outcome: SolveOutcome): void;
   /** A client's call began (1) or ended (-1): any call, not only solves. An idle gate's sum is 0. */
   activity(delta: 1 | -1): void;
+  /** Digests of the vertexes that a live solve waits for and that have begun, as far as its statuses told. None when left out. */
+  running?(ref: string): string[];
   /** Why no more solves are taken just now: they come faster than they can be recorded. They are refused with it and not told of. */
   readonly behind?: BuildvisorError | undefined;
 }

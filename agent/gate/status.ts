@@ -15,6 +15,7 @@ export const grpcCodes = {
   ok: 0,
   cancelled: 1,
   unknown: 2,
+  invalidArgument: 3,
   deadlineExceeded: 4,
   alreadyExists: 6,
   resourceExhausted: 8,

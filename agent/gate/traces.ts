@@ -22,8 +22,10 @@ interface Trace {
 export class Traces {
   readonly #traces = new Map<string, Trace>();
 
-  /** The header fields of a call that belongs to a build, with that build's trace id. */
+  /** The header fields of a call that belongs to a build, with that build's trace id: steps are known by it. */
   of(ref: string, headers: readonly HeaderField[]): HeaderField[] {
+    if (traceIdOf(headers) === undefined)
+      return [...headers.filter(([name]) => name !== header), [header, ownTrace(ref)]];
     return headers.map((field) => (field[0] === header ? [header, this.#rename(ref, field[1])] : field));
   }
 
@@ -62,6 +64,12 @@ export class Traces {
 /** Trace id of a call as its client sent it, 32 lower-case hex digits. */
 export function traceIdOf(headers: readonly HeaderField[]): string | undefined {
   return traceparent.exec(headers.find(([name]) => name === header)?.[1] ?? '')?.[2];
+}
+
+/** A trace for a build whose client has none; recorded, as buildkitd would do with one that it makes itself. */
+function ownTrace(ref: string): string {
+  const id = idOf('', ref);
+  return `00-${id}-${id.slice(0, 16)}-01`;
 }
 
 /** The same for every call of a build, without being kept. All zeros, which is invalid, takes 2^128 builds. */

@@ -6,7 +6,7 @@ import type { CallStream } from './streams/call-stream.ts';
 import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import type { FrameSink } from './wire/dispatch.ts';
-import { errorCodes, frameHeaderBytes, goAway, maxWindow, pingAck, rstStream, WireError } from './wire/frames.ts';
+import { errorCodes, frameHeaderBytes, goAway, maxWindow, rstStream, WireError } from './wire/frames.ts';
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
@@ -55,13 +55,16 @@ export class UpstreamSide implements FrameSink {
   end(): void {
     this.#block?.abort();
     this.#block = undefined;
+    this.#link.upPings.release();
+    this.#link.downPings.release();
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
-    const { down, open } = this.#link;
+    const { down, downPings, open } = this.#link;
     const flow = frame.length - frameHeaderBytes;
     this.#link.hasSpoken = true;
     down.take(flow);
+    downPings.carried(flow);
     const call = open.get(stream);
     if (call) call.upstreamData(frame, content, endStream);
     else {
@@ -154,11 +157,14 @@ export class UpstreamSide implements FrameSink {
   }
 
   ping(frame: Buffer, ack: boolean): void {
-    const { client, upstream, clientGone } = this.#link;
+    const link = this.#link;
+    if (!ack) {
+      if (!link.upPings.hold(frame)) link.pingClient(frame);
+      return;
+    }
     // What it said before it acknowledged a PING is counted for that one, not for the next.
-    if (ack) this.#link.hasSpoken = false;
-    if (!clientGone) client.write(frame);
-    else if (!ack) upstream.write(pingAck(frame.subarray(frameHeaderBytes)));
+    link.hasSpoken = false;
+    if (!link.clientGone) link.client.write(frame);
   }
 
   /** What was not taken is told so call by call: numbers here are not the client's. */

@@ -4,7 +4,7 @@ import { labelOffset, renderVolumeLabel, type VolumeLabel } from '../../common/v
 import { withLimit } from '../../common/wait.ts';
 import { run } from '../sys/run.ts';
 import type { Drive, Limit } from './drive.ts';
-import { journaledFolder } from './prepare-root.ts';
+import { journaledFolder } from './marks.ts';
 
 /**
  * Written before mke2fs starts and wiped when it is done. mke2fs writes its superblock last: a machine switched off in

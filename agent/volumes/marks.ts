@@ -15,8 +15,14 @@ const names = { scope: 'scope', stamp: 'stamp', dirty: 'dirty', root: 'root' } a
 const layout = 1;
 /** No mark is longer, in bytes. */
 const maxMarkBytes = 4096;
-/** Folders beside `root` that a volume may have: `journaled` and `aside`. */
-const folders = [names.root, 'journaled', 'aside'];
+/** Where roots that were set aside lie. */
+export const asideFolderName = 'aside';
+/**
+ * A folder whose flag says that data goes through the journal. What is made in it inherits the flag and keeps it when it is moved: so the
+ * flag need be set only once, when the volume is formatted, which takes no capability.
+ */
+export const journaledFolder = 'journaled';
+const folders = [names.root, journaledFolder, asideFolderName];
 
 /** BuildKit's root directory on a volume. */
 export function rootOf(mountpoint: string): string {

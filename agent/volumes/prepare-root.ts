@@ -1,15 +1,9 @@
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { hasErrno } from '../../common/errors.ts';
 import { isJournaled, setJournaled } from '../sys/inode-flags.ts';
 import { isErrno } from '../sys/libc.ts';
-import { makeRoot, rootOf } from './marks.ts';
-
-/**
- * A folder on the cache volume whose flag says that data goes through the journal. What is made in it inherits the flag and
- * keeps it when it is moved: so the flag need be set only once, when the volume is formatted, which takes no capability.
- */
-export const journaledFolder = 'journaled';
+import { journaledFolder, makeRoot, rootOf, syncFolder } from './marks.ts';
 
 /**
  * Folders of a BuildKit root that hold databases: bbolt's fdatasync on blocks that are there forces no journal commit, and
@@ -54,7 +48,7 @@ async function makeRootIn(template: string, root: string): Promise<void> {
     await rename(plain, join(fresh, folder));
   }
   await rename(fresh, root);
-  await syncFolder(join(root, '..'));
+  await syncFolder(dirname(root));
 }
 
 /** @returns why a database of this root does not go through the journal, if one does not */
@@ -90,9 +84,4 @@ async function exists(path: string): Promise<boolean> {
     if (hasErrno(error, 'ENOENT')) return false;
     throw error;
   }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  await using folder = await open(path, 'r');
-  await folder.sync();
 }

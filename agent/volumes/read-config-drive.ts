@@ -1,13 +1,12 @@
 import { open } from 'node:fs/promises';
 import { BuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
+import { maxConfigBytes } from '../config/index.ts';
 import type { Platform } from '../sys/platform.ts';
 import { type Limit, waitForDrive } from './drive.ts';
 
 /** Serial of the drive with the boot config. */
 export const configDrive = 'bv-config';
-/** A boot config is no longer, in bytes. */
-export const maxConfigBytes = 1024 * 1024;
 
 const chunkBytes = 16 * 1024;
 

@@ -1,7 +1,7 @@
 import { lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
-import { rootOf, syncFolder, writeMark } from './marks.ts';
+import { asideFolderName, rootOf, syncFolder, writeMark } from './marks.ts';
 import type { Volume } from './volume.ts';
 
 /** A BuildKit root that was set aside: the folder `aside/<number>`, with `aside/<number>.json` beside it. */
@@ -15,13 +15,12 @@ export interface Aside {
   sweeping: boolean;
 }
 
-const folderName = 'aside';
 /** Ending of a root's name while it is deleted, so that a deletion that was cut short is taken up again. */
 const sweepEnding = '.sweep';
 
 /** Where the roots that were set aside lie. */
 export function asideFolder(mountpoint: string): string {
-  return join(mountpoint, folderName);
+  return join(mountpoint, asideFolderName);
 }
 
 /** The folder of a root that was set aside. */

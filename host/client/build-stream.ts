@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { ClientDuplexStream } from '@grpc/grpc-js';
+import { abortable } from '../../common/abortable.ts';
 import type { BuildRequest } from '../../common/generated/types/buildvisor/v1/BuildRequest.ts';
 import { fromServiceError } from '../../common/grpc-errors.ts';
 import { readMessages } from './read-messages.ts';
@@ -41,7 +42,7 @@ export async function* openBuild(
   }
 }
 
-/** Sends the messages, waiting whenever the connection is full, and then half-closes. */
+/** Sends the messages, waiting whenever the connection is full, and then half-closes. @throws the signal's reason */
 async function sendContext(
   call: ClientDuplexStream<BuildRequest, BuildEvent>,
   spec: BuildSpec,
@@ -52,19 +53,8 @@ async function sendContext(
     signal.throwIfAborted();
     if (!call.write(message)) await once(call, 'drain', { signal });
   };
-  const chunks = context[Symbol.asyncIterator]();
-  const aborted = once(signal, 'abort').then(() => ({ done: true as const, value: undefined }));
   await send({ spec });
-  try {
-    for (;;) {
-      const next = await Promise.race([chunks.next(), aborted]);
-      if (next.done) break;
-      for (let at = 0; at < next.value.length; at += chunkBytes)
-        await send({ context: next.value.subarray(at, at + chunkBytes) });
-    }
-  } finally {
-    // A source that never gives its next chunk would never answer either.
-    void Promise.resolve(chunks.return?.()).catch(() => undefined);
-  }
-  if (!signal.aborted) call.end();
+  for await (const chunk of abortable(context, signal))
+    for (let at = 0; at < chunk.length; at += chunkBytes) await send({ context: chunk.subarray(at, at + chunkBytes) });
+  call.end();
 }

@@ -1,13 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { BuildvisorError, hasErrno } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
-import { isRunning, markProcess, type ProcessMark, signalProcess } from './process-mark.ts';
+import { hasEnvironment, isRunning, markProcess, type ProcessMark, signalProcess } from './process-mark.ts';
 
 /** Environment variable that a monitor gives to what it starts; its value is the scope's folder. */
 export const ownerEnv = 'BUILDVISOR_VM';
 
 /** Longest time for killed processes to go, in milliseconds. One in uninterruptible sleep can take a while. */
 const endLimitMs = 10_000;
+/** Longest wait for a process in the middle of an exec to show its environment, in milliseconds; it takes far less than one. */
+const execLimitMs = 1_000;
 
 /**
  * The processes that a monitor of this scope folder started, by what the kernel keeps of their environment. A monitor's children die with
@@ -19,7 +21,7 @@ export function findLeftovers(scopeDir: string): ProcessMark[] {
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => {
       const mark = markProcess(Number(name));
-      const ours = mark !== undefined && mark.pid !== process.pid && readEnvironment(mark.pid).includes(wanted);
+      const ours = mark !== undefined && mark.pid !== process.pid && environmentOf(mark).includes(wanted);
       return ours ? [mark] : [];
     });
 }
@@ -46,12 +48,22 @@ export async function endLeftovers(scopeDir: string): Promise<ProcessMark[]> {
   return found;
 }
 
-/** A process's environment as NAME=value words; empty for one that is gone or another user's. */
-function readEnvironment(pid: number): string[] {
+/** A process's environment as NAME=value words; empty for one that is gone or another user's. Waits for one that is in an exec. */
+function environmentOf(mark: ProcessMark): string[] {
+  const deadline = performance.now() + execLimitMs;
+  for (;;) {
+    const text = readEnvironment(mark.pid);
+    if (text === undefined) return [];
+    if (text !== '' || !hasEnvironment(mark) || performance.now() > deadline) return text.split('\0');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+  }
+}
+
+function readEnvironment(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+    return readFileSync(`/proc/${pid}/environ`, 'utf8');
   } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EACCES', 'EPERM')) return [];
+    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EACCES', 'EPERM')) return undefined;
     throw error;
   }
 }

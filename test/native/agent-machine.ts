@@ -107,7 +107,7 @@ export class AgentMachine implements AsyncDisposable {
 
   /** Waits until it is ready, or has failed. @returns the phase */
   async settled(): Promise<string> {
-    await pollUntil({ limitMs: 60_000, everyMs: 20, what: `the API; console: ${this.#console}` }, () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 20, what: `the API; console: ${this.#console}` }, () =>
       this.#child.exitCode !== null || existsSync(join(this.runDir, 'api.sock')) ? true : undefined,
     );
     for await (const { phase } of this.api.watchState()) if (phase !== 'BOOTING') return phase;

@@ -91,7 +91,7 @@ function pidsOf(command: string): string[] {
 }
 
 const untilRuns = (command: string): Promise<true> =>
-  pollUntil({ limitMs: 30_000, everyMs: 20, what: command }, () => (pidsOf(command).length > 0 ? true : undefined));
+  pollUntil({ limitMs: 120_000, everyMs: 20, what: command }, () => (pidsOf(command).length > 0 ? true : undefined));
 
 test('it tells of itself', async () => {
   const info = await machine.api.info();
@@ -196,7 +196,7 @@ test('a build is cancelled while its context stands still', async () => {
   const running = (async () => {
     for await (const event of machine.api.build({ id: 'stuck' }, stuck())) events.push(event);
   })();
-  await pollUntil({ limitMs: 10_000, everyMs: 20, what: 'the build' }, () => (events.length > 0 ? true : undefined));
+  await pollUntil({ limitMs: 120_000, everyMs: 20, what: 'the build' }, () => (events.length > 0 ? true : undefined));
   expect((await machine.api.cancel('stuck')).state).toBe('CANCELLED');
   await running;
   expect(resultOf(events).error?.error?.code).toBe('BUILD_CANCELLED');
@@ -209,7 +209,7 @@ test('a client that goes cancels its build', async () => {
   await untilRuns('/bin/busybox sleep 7002');
   gone.abort();
   await expect(running).rejects.toMatchObject({ code: 'ABORTED' });
-  await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the end of the build' }, async () =>
+  await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the end of the build' }, async () =>
     (await machine.api.get('gone')).state === 'CANCELLED' ? true : undefined,
   );
   expect(pidsOf('/bin/busybox sleep 7002')).toEqual([]);
@@ -228,7 +228,7 @@ test('a client that is killed cancels its build', async () => {
   const client = spawn(process.execPath, args, { stdio: 'inherit' });
   await untilRuns('/bin/busybox sleep 7003');
   client.kill('SIGKILL');
-  await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the end of the build' }, async () =>
+  await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the end of the build' }, async () =>
     (await machine.api.get('killed')).state === 'CANCELLED' ? true : undefined,
   );
   expect(pidsOf('/bin/busybox sleep 7003')).toEqual([]);
@@ -358,7 +358,7 @@ test('when the agent dies, the next one takes over: builds are told as interrupt
   const [pid] = pidsOf(`${process.execPath} ${join(agentDir, 'agent.js')}`);
   process.kill(Number(pid), 'SIGKILL');
   await failed;
-  await pollUntil({ limitMs: 60_000, everyMs: 100, what: `a new agent: ${machine.console}` }, async () => {
+  await pollUntil({ limitMs: 120_000, everyMs: 100, what: `a new agent: ${machine.console}` }, async () => {
     const state = await machine.api.info().catch(() => undefined);
     return state?.state?.phase === 'READY' ? true : undefined;
   });
@@ -385,7 +385,7 @@ test('a stop closes the volumes, and the next machine is warm', async () => {
   const session = buildctl(join(machine.runDir, 'buildkit.sock'), ['build', ...args]);
   const idler = buildctl(join(machine.runDir, 'buildkit.sock'), ['debug', 'monitor']);
   const running = build(other);
-  await pollUntil({ limitMs: 30_000, everyMs: 20, what: 'both builds' }, () =>
+  await pollUntil({ limitMs: 120_000, everyMs: 20, what: 'both builds' }, () =>
     [7008, 7009].every((seconds) => pidsOf(`/bin/busybox sleep ${seconds}`).length === 1) ? true : undefined,
   );
   const begun = performance.now();

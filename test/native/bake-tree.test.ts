@@ -37,7 +37,7 @@ test('with our default the toolchain is there after 50 builds', async () => {
     toolchain: 'toolchain is there',
     layersGone: true,
   });
-}, 300_000);
+});
 
 /**
  * BuildKit's own policy, its first rule in small: 1 s stands for its 48 hours and 100 MB for its 512 MB, so that a test is past both as a
@@ -51,4 +51,4 @@ test("with BuildKit's default it is gone", async () => {
     toolchain: 'toolchain is gone',
     layersGone: true,
   });
-}, 300_000);
+});

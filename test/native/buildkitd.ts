@@ -38,8 +38,11 @@ export function toolsDir(): string {
  * Starts a buildkitd with its own root, socket and tracing socket, in which steps share this machine's network.
  * @param options.config TOML added to the end of its configuration
  * @param options.wait false: do not wait until it answers
+ * @param options.runc a shell script that stands for runc: its last line is to be `exec runc "$@"`
  */
-export async function startBuildkitd(options: { config?: string; wait?: boolean } = {}): Promise<TestBuildkitd> {
+export async function startBuildkitd(
+  options: { config?: string; wait?: boolean; runc?: string } = {},
+): Promise<TestBuildkitd> {
   const dir = await mkdtemp(join(tmpdir(), 'bv-'));
   const root = join(dir, 'root');
   const socket = join(dir, 'bk.sock');
@@ -47,7 +50,8 @@ export async function startBuildkitd(options: { config?: string; wait?: boolean 
   const tmp = join(dir, 'tmp');
   await mkdir(root);
   await mkdir(tmp);
-  await writeFile(configPath, configText(dir, options.config));
+  if (options.runc !== undefined) await writeFile(join(dir, 'runc'), `#!/bin/sh\n${options.runc}`, { mode: 0o755 });
+  await writeFile(configPath, configText(dir, options));
   const platform: Platform = {
     kind: 'process',
     runDir: dir,
@@ -67,17 +71,21 @@ export async function startBuildkitd(options: { config?: string; wait?: boolean 
   return { dir, root, tmp, socket, configPath, platform, supervisor, stop };
 }
 
-function configText(dir: string, more = ''): string {
+function configText(dir: string, { config = '', runc }: { config?: string; runc?: string }): string {
   return `
 [otel]
   socketPath = "${join(dir, 'otel.sock')}"
 [worker.oci]
   enabled = true
   gc = false
+  ${runc === undefined ? '' : `binary = "${join(dir, 'runc')}"`}
 [worker.containerd]
   enabled = false
-${more}`;
+${config}`;
 }
+
+/** No client outlives its test by more, in milliseconds; long enough for a build in an emulated VM. */
+const clientLimitMs = 240_000;
 
 /** Runs `buildctl` against a socket. */
 export function buildctl(socket: string, args: string[]): Client {
@@ -92,7 +100,7 @@ export async function buildx(
   socket: string,
   stateDir: string,
   args: string[],
-  limitMs = 60_000,
+  limitMs = clientLimitMs,
 ): Promise<Awaited<Client>> {
   const binary = join(toolsDir(), 'buildx');
   const name = `gate-${createHash('sha256').update(socket).digest('hex').slice(0, 12)}`;
@@ -110,8 +118,7 @@ interface ClientOptions {
   timeout: number;
 }
 
-/** No client outlives its test. */
-function clientOptions(env: Record<string, string>, timeout = 60_000): ClientOptions {
+function clientOptions(env: Record<string, string>, timeout = clientLimitMs): ClientOptions {
   return { env, reject: false, timeout };
 }
 

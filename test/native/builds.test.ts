@@ -79,7 +79,7 @@ async function startSession(step: string, ...args: string[]) {
 }
 
 const until = <T>(what: string, probe: () => T | undefined | Promise<T | undefined>): Promise<T> =>
-  pollUntil({ limitMs: 30_000, everyMs: 20, what }, probe);
+  pollUntil({ limitMs: 120_000, everyMs: 20, what }, probe);
 const inState = (id: string, state: string) =>
   until(`${id} to be ${state}`, async () => ((await api.get(id)).state === state ? true : undefined));
 

@@ -73,7 +73,7 @@ const clients = (): string[] =>
     .filter(({ name, state }) => /^(buildctl|runc)/.test(name) && state !== 'Z')
     .map(({ command }) => command);
 const untilPushed = (before: number): Promise<true> =>
-  pollUntil({ limitMs: 60_000, everyMs: 20, what: 'the push' }, () => (uploads > before ? true : undefined));
+  pollUntil({ limitMs: 120_000, everyMs: 20, what: 'the push' }, () => (uploads > before ? true : undefined));
 
 test('while it pushes, of our API', async () => {
   const folder = await makeContext(dir, `${fromBusybox}RUN echo pushed\n`);

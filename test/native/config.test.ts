@@ -48,7 +48,7 @@ async function withBuildkitd<T>(
   const toml = change(renderBuildkitdToml(config, facts));
   writeFileSync(file, toml);
   const buildctl = async (...args: string[]): Promise<string> =>
-    (await execa(join(toolsDir(), 'buildctl'), ['--addr', `unix://${socket}`, ...args], { timeout: 20_000 })).stdout;
+    (await execa(join(toolsDir(), 'buildctl'), ['--addr', `unix://${socket}`, ...args], { timeout: 120_000 })).stdout;
   // `unshare --net` becomes buildkitd by exec, so its process id is the daemon's. The shell only turns output into a file.
   const daemon = spawn(
     'sh',
@@ -57,7 +57,7 @@ async function withBuildkitd<T>(
   );
   const exited = once(daemon, 'exit');
   try {
-    const worker = await pollUntil({ limitMs: 30_000, everyMs: 50, what: 'buildkitd' }, async () => {
+    const worker = await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'buildkitd' }, async () => {
       if (daemon.exitCode !== null)
         throw new Error(`buildkitd refuses its config:\n${readFileSync(log, 'utf8')}\n${toml}`);
       const output = await buildctl('debug', 'workers', '--format', '{{json .}}').catch(() => undefined);
@@ -138,7 +138,7 @@ test('whatever is accepted, buildkitd starts with it and takes every filter', as
     }),
     { numRuns: 20, endOnFailure: true },
   );
-}, 120_000);
+});
 
 function accepted(text: string): Config | undefined {
   try {

@@ -74,7 +74,7 @@ test('power cuts in a mixed load cost nothing that was durable, fail no build an
 
 test('a bench that is killed leaves no process, mount or loop device, and the next one removes its files', async () => {
   const bench = startBench(1, 0, 0, 5);
-  const limit = { limitMs: 60_000, everyMs: 100 };
+  const limit = { limitMs: 120_000, everyMs: 100 };
   await pollUntil({ ...limit, what: 'a machine' }, () =>
     commandsBelow(dir).find((line) => line.includes('/buildkitd\0')),
   );

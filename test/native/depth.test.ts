@@ -10,7 +10,7 @@ import { openGate } from './gate.ts';
 let buildkitd: TestBuildkitd;
 beforeAll(async () => {
   buildkitd = await startBuildkitd();
-}, 60_000);
+});
 afterAll(() => buildkitd?.stop(), 60_000);
 
 async function build(dockerfile: string): Promise<{ exitCode: number | undefined; said: string }> {

@@ -68,7 +68,7 @@ test('a build whose agent died before it was durable is told to be, or why not, 
     });
     await running.catch((error) => expect(error).toMatchObject({ code: 'VM_NOT_RUNNING', retryable: true }));
     expect(killedAtMs).toBeGreaterThan(0);
-    await pollUntil({ limitMs: 60_000, everyMs: 50, what: `a new agent: ${machine.console}` }, async () => {
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: `a new agent: ${machine.console}` }, async () => {
       const state = await machine.api.info().catch(() => undefined);
       return state?.state?.phase === 'READY' ? true : undefined;
     });
@@ -85,4 +85,4 @@ test('a build whose agent died before it was durable is told to be, or why not, 
     if (Number(rest[0]?.atMs) > killedAtMs) return;
   }
   throw new Error('each build was durable before its agent could be killed');
-}, 240_000);
+});

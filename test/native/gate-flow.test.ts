@@ -62,7 +62,7 @@ test('500 MB to a client that reads slowly take no more memory than windows', as
   call.end();
   expect(await sip(call)).toBe(total);
   expect(peak - before).toBeLessThan(mostMemory);
-}, 60_000);
+});
 
 test('500 MB to a buildkitd that reads slowly take no more memory than windows', async () => {
   let read: Promise<number> | undefined;
@@ -80,7 +80,7 @@ test('500 MB to a buildkitd that reads slowly take no more memory than windows',
   await closed;
   expect(await read).toBe(total);
   expect(peak - before).toBeLessThan(mostMemory);
-}, 60_000);
+});
 
 test('a client that gives all windows and reads nothing stops its own call, and no other', async () => {
   let written = 0;

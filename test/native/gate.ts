@@ -1,7 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
+import { runningSteps } from '../../agent/buildkit/running-steps.ts';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
 import type { LargeBlocks } from '../../agent/gate/errors/index.ts';
 import { Gate } from '../../agent/gate/gate.ts';
@@ -9,6 +9,7 @@ import type { GateRecorder, QueuePlace, SolveOutcome, SolveQueued, SolveStart } 
 import { openLog } from '../../agent/log.ts';
 import type { SolveStatus } from '../../common/status.ts';
 import { decodeStatus } from '../../common/status-decode.ts';
+import { StepCounter } from '../../common/steps.ts';
 
 /** A recorder that keeps everything. */
 export class MemoryRecorder implements GateRecorder {
@@ -21,6 +22,12 @@ export class MemoryRecorder implements GateRecorder {
   /** What came out of order: a status before the start or after the end, a second end. */
   readonly faults: string[] = [];
   open = 0;
+
+  running(ref: string): string[] {
+    const counter = new StepCounter();
+    for (const status of this.statuses.get(ref) ?? []) counter.add(status);
+    return counter.running();
+  }
 
   solveQueued(solve: SolveQueued): void {
     if (this.statuses.has(solve.ref)) this.faults.push(`queued after start of ${solve.ref}`);
@@ -70,27 +77,36 @@ export interface TestGate {
 export interface TestGateOptions {
   /** Of which build every client is. */
   build?: string;
-  /** What the gate gets in place of a client's socket. */
-  wrap?: (socket: Socket) => Duplex;
+  /** Most bytes of one write to a client. */
+  maxWrite?: number;
   maxBuilds?: number;
   admission?: Admission;
   /** What reads long header blocks. */
   blocks?: LargeBlocks;
+  /** Root of the buildkitd whose steps are looked at. */
+  root?: string;
 }
 
 /** Opens a gate in front of a buildkitd's socket. */
 export async function openGate(
   dir: string,
   upstream: string,
-  { build, wrap = (socket) => socket, maxBuilds = 100, ...rest }: TestGateOptions = {},
+  { build, maxWrite, maxBuilds = 100, root, ...rest }: TestGateOptions = {},
 ): Promise<TestGate> {
   const recorder = new MemoryRecorder();
-  const gate = new Gate({ upstream, recorder, log: openLog('silent'), maxBuilds, ...rest });
+  const gate = new Gate({
+    upstream,
+    recorder,
+    log: openLog('silent'),
+    maxBuilds,
+    ...(root && { steps: () => runningSteps(root) }),
+    ...rest,
+  });
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    gate.accept(wrap(socket), build === undefined ? {} : { build });
+    gate.accept(socket, build === undefined ? {} : { build }, maxWrite);
   });
   const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
   await new Promise<void>((resolve) => server.listen(path, resolve));

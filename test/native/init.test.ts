@@ -70,7 +70,7 @@ const seen = (): Promise<string> => readFile(join(runDir, 'seen'), 'utf8').catch
 
 /** Waits until the agent has written a line that matches so many times. */
 async function untilSeen(pattern: RegExp, times = 1): Promise<void> {
-  await pollUntil({ limitMs: 20_000, everyMs: 20, what: `${pattern} in: ${await seen()} ${output}` }, async () => {
+  await pollUntil({ limitMs: 120_000, everyMs: 20, what: `${pattern} in: ${await seen()} ${output}` }, async () => {
     const matches = (await seen()).match(new RegExp(pattern, 'gm'));
     return (matches?.length ?? 0) >= times || undefined;
   });

@@ -52,6 +52,26 @@ describe('watermarks', () => {
     api.close();
   });
 
+  test('layers go for want of inodes as well, of which their bytes say nothing', async () => {
+    const machine = await machines.up(machines.scope('pressure/inodes'));
+    const context = await makeContext(
+      machines.dir,
+      `${fromBusybox}ARG AT
+RUN --mount=type=cache,target=/c busybox cat /c/toolchain || echo absent; echo present > /c/toolchain
+RUN busybox mkdir /made; cd /made; for i in $(busybox seq 1 8000); do : > $i; done; echo $AT > /at
+`,
+    );
+    const api = connectApi(machine.apiSocket);
+    const inodes = (await api.info()).volumes.find(({ name }) => name === 'cache')?.inodes ?? 0;
+    const builds = 11;
+    expect(builds * 8000).toBeGreaterThan(inodes * 1.2);
+    for (let build = 0; build < builds; build++) {
+      const { statuses } = await buildOn(machine, { context, buildArgs: { AT: `${build}` } });
+      if (build > 0) expect(logOf(statuses)).toBe('present\n');
+    }
+    api.close();
+  });
+
   test('above the hard mark a build waits, visibly, and passes when there is room', async () => {
     const machine = await machines.up(machines.scope('pressure/wait'), {
       configText: '[gc]\npreset = "off"\n',
@@ -59,17 +79,17 @@ describe('watermarks', () => {
     const api = connectApi(machine.apiSocket);
     const context = await makeContext(machines.dir, `${fromBusybox}ARG AT\nRUN echo $AT > /made; busybox sleep 3\n`);
     const running = buildOn(machine, { context, buildArgs: { AT: 'first' } });
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the build to run' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the build to run' }, async () =>
       (await api.info()).state?.buildsRunning ? true : undefined,
     );
     await sleep(1000);
     const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
       (await api.info()).pressure?.level === 'hard' ? true : undefined,
     );
     const waiting = buildOn(machine, { context, buildArgs: { AT: 'second' } });
-    const told = await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'a build to wait' }, async () => {
+    const told = await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'a build to wait' }, async () => {
       const { state } = await api.info();
       return state?.buildsWaiting ? state : undefined;
     });
@@ -81,7 +101,7 @@ describe('watermarks', () => {
     expect((await api.info()).state?.buildsWaiting).toBe(0);
 
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the mark to be seen' }, async () =>
       (await api.info()).pressure?.level === 'hard' ? true : undefined,
     );
     await expect(buildOn(machine, { context, buildArgs: { AT: 'third' } })).rejects.toThrow(
@@ -116,7 +136,7 @@ RUN --mount=type=cache,target=/c busybox ls /c; busybox head -c ${megabytes}0000
     await buildOn(machine, { context, buildArgs: { AT: 'first' } });
     const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
-    await pollUntil({ limitMs: 20_000, everyMs: 100, what: 'all layers to go' }, async () =>
+    await pollUntil({ limitMs: 120_000, everyMs: 100, what: 'all layers to go' }, async () =>
       (await api.diskUsage({ kinds: ['layers'] })).records.length === 0 ? true : undefined,
     );
     // As long as it takes for a try to be made again.

@@ -107,8 +107,8 @@ test('a monitor that is killed takes everything with it, and the next one starts
   const context = await makeContext(machines.dir, dockerfile);
   await buildOn(first, { context });
   process.kill(first.state.monitor.pid, 'SIGKILL');
-  await expect.poll(() => isGone(machines, scope), { timeout: 10_000 }).toBe(true);
-  await expect.poll(() => loopDevicesOf(machines.dir), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => isGone(machines, scope)).toBe(true);
+  await expect.poll(() => loopDevicesOf(machines.dir)).toEqual([]);
   // The state file still says otherwise, and the runtime folder is as it was left.
   expect(readVmState(machines.dirOf(scope))?.phase).toBe('ready');
   expect(existsSync(runtimeDirOf(machines.dirOf(scope)))).toBe(true);
@@ -124,7 +124,7 @@ test('a machine switches itself off when it was idle for long enough, and says s
   const scope = machines.scope('a/idle');
   await machines.up(scope, { configText: '[machine]\nidle-timeout = "1s"\n' });
   const dir = machines.dirOf(scope);
-  await expect.poll(() => readVmState(dir), { timeout: 30_000 }).toMatchObject({ phase: 'ended', endReason: 'idle' });
+  await expect.poll(() => readVmState(dir)).toMatchObject({ phase: 'ended', endReason: 'idle' });
 });
 
 test("a cache volume that is not ours fails the machine with the guest's own word, and stays as it is", async () => {

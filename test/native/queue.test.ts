@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
@@ -19,7 +20,7 @@ let gate: TestGate;
 
 beforeAll(async () => {
   buildkitd = await startBuildkitd();
-}, 60_000);
+});
 afterAll(() => buildkitd?.stop(), 60_000);
 beforeEach(async () => {
   gate = await openGate(buildkitd.dir, buildkitd.socket, { maxBuilds: 1 });
@@ -43,7 +44,7 @@ async function build(seconds: number, socket = gate.socket): Promise<{ ended: Cl
 }
 
 const until = (what: string, done: () => boolean): Promise<true> =>
-  pollUntil({ limitMs: 20_000, everyMs: 10, what }, () => done() || undefined);
+  pollUntil({ limitMs: 120_000, everyMs: 10, what }, () => done() || undefined);
 
 test('builds that wait for longer than any limit of their clients are built all the same', async () => {
   const first = await build(17);
@@ -59,7 +60,7 @@ test('builds that wait for longer than any limit of their clients are built all 
   }
   expect(gate.recorder.queued).toHaveLength(2);
   expect([...gate.recorder.places.values()].every((places) => places.length > 0)).toBe(true);
-}, 60_000);
+});
 
 test('a small build does not wait for a whole bake', async () => {
   const first = await build(3);
@@ -80,7 +81,7 @@ test('a small build does not wait for a whole bake', async () => {
   expect(gate.recorder.outcomes.size).toBeLessThan(10);
   expect((await bake).exitCode).toBe(0);
   await until('all to end', () => gate.recorder.outcomes.size === names.length + 2);
-}, 60_000);
+});
 
 test('a build is called off while it waits, and its client is told', async () => {
   const first = await build(2);
@@ -125,3 +126,25 @@ test('a build for which there is no room says so', async () => {
     await full.stop();
   }
 });
+
+test('the log of a build of long ago is there at once, also while builds wait', async () => {
+  const metadata = `${buildkitd.dir}/old.json`;
+  const old = await makeContext(buildkitd.dir, `${fromBusybox}RUN echo said long ago\n`);
+  // The gate has not seen it, as if it were of a machine before this one.
+  const made = await buildx(buildkitd.socket, `${buildkitd.dir}/old`, ['build', '--metadata-file', metadata, old]);
+  expect(made.exitCode, String(made.stderr)).toBe(0);
+  const ref =
+    String(JSON.parse(readFileSync(metadata, 'utf8'))['buildx.build.ref'])
+      .split('/')
+      .at(-1) ?? '';
+  const first = await build(20);
+  await until('the first to run', () => gate.gate.slots.running === 1);
+  const second = await build(0);
+  await until('another to wait', () => gate.gate.slots.waiting === 1);
+  const began = performance.now();
+  const logs = await buildctl(gate.socket, ['debug', 'logs', '--progress=plain', ref]);
+  expect(performance.now() - began).toBeLessThan(4_000);
+  expect(`${logs.stdout}${logs.stderr}`).toContain('said long ago');
+  for (const { ref: waiting } of [...gate.recorder.queued, ...gate.recorder.starts]) await gate.gate.cancel(waiting);
+  for (const { ended } of [first, second]) expect((await ended).exitCode).toBe(1);
+}, 60_000);

@@ -59,7 +59,7 @@ test('buildx and buildctl boot the VM, and boot it again when it has gone', asyn
   expect(workers.exitCode, String(workers.stderr)).toBe(0);
   const warm = await build();
   expect(String(warm.stderr)).toMatch(/RUN echo made.*\n#\d+ CACHED/);
-}, 120_000);
+});
 
 test('a boot that fails is told to buildx and to buildctl', async () => {
   await down(scope);
@@ -76,7 +76,7 @@ test('a boot that fails is told to buildx and to buildctl', async () => {
   } finally {
     rmSync(image);
   }
-}, 60_000);
+});
 
 test('a server that was killed is replaced, one that is stopped lets a build go on', async () => {
   const { pid } = JSON.parse(readFileSync(`${path}.lock`, 'utf8')).server;
@@ -91,14 +91,16 @@ test('a server that was killed is replaced, one that is stopped lets a build go 
   running.stderr.on('data', (chunk) => {
     seen += chunk;
   });
-  await pollUntil({ limitMs: 60_000, everyMs: 50, what: 'the step' }, () => (/RUN echo/.test(seen) ? true : undefined));
+  await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the step' }, () =>
+    /RUN echo/.test(seen) ? true : undefined,
+  );
   const stopped = await socket('--stop');
   expect(stopped.stderr).toMatch(/is no longer served; process \d+ ends with the last build/);
   expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();
   expect((await running).exitCode, seen).toBe(0);
   expect((await socket('--stop')).stderr).toContain('was not served');
   expect((await socket()).stdout).toBe(`unix://${path}`);
-}, 120_000);
+});
 
 test('what cannot be is refused at once', async () => {
   const taken = join(machines.dir, 'a-file');
@@ -119,11 +121,11 @@ test('a socket that systemd passes is served', async () => {
   const words = [process.execPath, entry, 'socket', scope, '--foreground', ...sizes];
   const server = execa('perl', ['-MSocket', '-MPOSIX', '-e', script, handed, ...words], { reject: false });
   try {
-    await pollUntil({ limitMs: 10_000, everyMs: 20, what: 'the socket' }, () => existsSync(handed) || undefined);
+    await pollUntil({ limitMs: 120_000, everyMs: 20, what: 'the socket' }, () => existsSync(handed) || undefined);
     const workers = await buildctl(handed, ['debug', 'workers']);
     expect(workers.exitCode, String(workers.stderr)).toBe(0);
   } finally {
     server.kill('SIGTERM');
     await server;
   }
-}, 60_000);
+});

@@ -21,7 +21,7 @@ test('a machine whose volume the kernel finds in disorder says so and ends; the 
   const { volumes } = await infoOf(await machines.up(scope));
   const device = volumes.find(({ name }) => name === 'cache')?.device ?? '';
   writeFileSync(`/sys/fs/ext4/${basename(device)}/trigger_fs_error`, 'a test');
-  const state = await pollUntil({ limitMs: 60_000, everyMs: 100, what: 'the machine to end' }, () => {
+  const state = await pollUntil({ limitMs: 120_000, everyMs: 100, what: 'the machine to end' }, () => {
     const { state } = list().find((known) => known.scope === scope) ?? {};
     return state?.phase === 'failed' ? state : undefined;
   });

@@ -20,7 +20,7 @@ export interface Lab extends AsyncDisposable {
   drive(name?: 'bv-cache' | 'bv-scratch'): Drive;
   /** Changes the file's size, and the device's with it. */
   resize(bytes: number): void;
-  /** SHA-256 of all bytes of the device. */
+  /** SHA-256 of all bytes of the device that are not zero, and of where they are. */
   hash(): Promise<string>;
 }
 
@@ -69,7 +69,12 @@ export function openLab({ bytes = 64 * MiB, copyOf }: { bytes?: number; copyOf?:
 
 async function hashOf(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: MiB })) hash.update(chunk);
+  const zeros = Buffer.alloc(MiB);
+  let offset = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: MiB }) as AsyncIterable<Buffer>) {
+    if (zeros.compare(chunk, 0, chunk.length, 0, chunk.length) !== 0) hash.update(`${offset} `).update(chunk);
+    offset += chunk.length;
+  }
   return hash.digest('hex');
 }
 

@@ -117,7 +117,7 @@ async function expectRefused(lab: Lab, holds: RegExp): Promise<void> {
 }
 
 test('a fresh label is the order to format, for its kind and its scope alone', async () => {
-  await using lab = openLab({ bytes: 1024 * MiB });
+  await using lab = openLab({ bytes: big });
   const order = (label: VolumeLabel): void => write(lab.device, labelOffset, renderVolumeLabel(label));
   order({ kind: 'cache', scope: cacheOptions.scope, fresh: true });
   const before = await lab.hash();

@@ -5,7 +5,7 @@ import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient, BuildEvent } from '../../host/client/types.ts';
 import type { Machine } from '../../host/machine/machines.ts';
-import { TestMachines } from '../fixtures/machines.ts';
+import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from '../native/buildkitd.ts';
 
 const gib = 1024 ** 3;
@@ -57,6 +57,18 @@ test('the agent has memory of its own, builds have a limit, and both are told', 
   );
 });
 
+test("a layer may be larger than all memory: BuildKit's root is on a disk", async () => {
+  const megabytes = 1536;
+  const context = await makeContext(
+    machines.dir,
+    `${fromBusybox}RUN /bin/busybox dd if=/dev/zero of=/big bs=1M count=${megabytes}\nRUN /bin/busybox ls -l /big\n`,
+  );
+  const { statuses, counts } = await buildOn(machine, { context });
+  expect(counts).toMatchObject({ run: 3 });
+  expect(logOf(statuses)).toContain(String(megabytes * 1024 ** 2));
+  // A minute where nothing else runs; emulation shares two cores with whatever does.
+});
+
 test('a step that takes all memory dies as a whole and is told by its name and the limit; the machine goes on', async () => {
   const { buildsMemoryBytes } = await api.info();
   const { error } = await build('(/bin/busybox tail /dev/zero); echo survived');
@@ -93,12 +105,12 @@ test('a step that is killed while its neighbour runs out of memory is not taken 
   const { error: killed } = await neighbour;
   expect(taker?.error?.facts).toMatchObject({ why: 'step-memory' });
   expect(killed?.error).toMatchObject({ code: 'BUILD_FAILED', retryable: true, facts: { why: 'step-killed' } });
-}, 600_000);
+});
 
 test('a buildkitd that is killed for memory is started again, and Info says so', async () => {
   const control = '/sys/fs/cgroup/buildkit/buildkitd/memory.max';
   await sh(`echo 8M > ${control}; sleep 1; echo max > ${control}`);
-  const failure = await pollUntil({ limitMs: 60_000, everyMs: 250, what: 'the restart' }, async () => {
+  const failure = await pollUntil({ limitMs: 120_000, everyMs: 250, what: 'the restart' }, async () => {
     const { buildkitdLastFailure, state } = await api.info();
     return state?.phase === 'READY' && buildkitdLastFailure ? buildkitdLastFailure : undefined;
   });

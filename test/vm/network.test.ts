@@ -1,8 +1,12 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildctlArgs, parseStatusLine } from '../../host/client/build-directory.ts';
 import type { Machine } from '../../host/machine/machines.ts';
 import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
 import { startRegistry, type TestRegistry } from '../fixtures/registry.ts';
-import { fromBusybox, makeContext } from '../native/buildkitd.ts';
+import { fromBusybox, makeContext, toolsDir } from '../native/buildkitd.ts';
 
 /** Where QEMU's user network puts the host: its loopback is behind this address (QEMU, "Using the user mode network stack"). */
 const host = '10.0.2.2';
@@ -20,7 +24,7 @@ beforeAll(async () => {
   const configText = [
     '# buildvisor config 1',
     '[buildkit]',
-    'entitlements = ["network.host"]',
+    'entitlements = ["network.host", "security.insecure"]',
     `[registry."${host}:${registry.port}"]`,
     'http = true',
   ].join('\n');
@@ -70,4 +74,21 @@ test('with the entitlement and network=host a step is in the guest network', asy
 test('a step without a network has none', async () => {
   const { statuses } = await build(`${fromBusybox}RUN --network=none /bin/busybox ip -o link\n`);
   expect(logOf(statuses)).not.toContain('eth0');
+});
+
+// containerd/containerd#7442: containers reached the agents of their VMs over AF_VSOCK. Seccomp forbids it, and `security.insecure` has none.
+test('a build step gets no word from the agent over vsock, with security.insecure neither', async () => {
+  const program = join(machines.dir, 'knock');
+  const source = join(import.meta.dirname, '../fixtures/vsock-knock');
+  await execa('go', ['build', '-o', program, '.'], { cwd: source, env: { CGO_ENABLED: '0' } });
+  const dockerfile = `${fromBusybox}COPY --chmod=755 knock /knock\nRUN /knock\nRUN --security=insecure echo free; /knock\n`;
+  const context = await makeContext(machines.dir, dockerfile, { knock: readFileSync(program) });
+  const args = [...buildctlArgs({ context }, machine.buildkitSocket), '--allow', 'security.insecure'];
+  const { stderr } = await execa(join(toolsDir(), 'buildctl'), args, { env: { TMPDIR: machines.dir } });
+  const log = logOf(stderr.split('\n').flatMap((line) => parseStatusLine(line) ?? []));
+  const [bound = '', free = ''] = log.split('free\n');
+  expect(bound.match(/^\d:102[45] socket: operation not permitted$/gm)).toHaveLength(6);
+  expect(free.match(/^\d:102[45] /gm)).toHaveLength(6);
+  expect(free).not.toContain('operation not permitted');
+  expect(free).not.toMatch(/answered: [1-9]/);
 });

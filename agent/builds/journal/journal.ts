@@ -1,14 +1,20 @@
+import { untilAborted } from '../../../common/abortable.ts';
 import { codecOf } from '../../../common/descriptors.ts';
 import { hasErrno } from '../../../common/errors.ts';
 import type { BuildEvent } from '../../../common/generated/types/buildvisor/v1/BuildEvent.ts';
-import { untilAborted } from '../abortable.ts';
 import type { OpenFiles } from './open-files.ts';
-import { headRecord, type JournalHead, lengthOf, type StoredEvent, statusEvent } from './records.ts';
+import { type JournalHead, type StoredEvent, statusEvent } from './records.ts';
 import type { Room } from './room.ts';
 import { type Events, eventsLost, type Marks, markEvery, readEvents, StoredEvents } from './stored-events.ts';
+import { type Batch, Unwritten } from './unwritten.ts';
 
 /** Bytes of events that a build which is over keeps in memory when they could not be written: there may be thousands of it. */
 const keptOnFailure = 8 * 1024;
+/**
+ * How long an event that nobody waits for may wait for others to be written with, in milliseconds, and how many bytes of them: each write is a
+ * trip to another thread. What a build is of and how it ended is written at once.
+ */
+const gather = { ms: 100, bytes: 256 * 1024 };
 
 /** What one journal may take: bytes kept in memory while somebody watches, and bytes on disk. */
 export interface JournalLimits {
@@ -28,12 +34,6 @@ export interface JournalOptions {
 /** An event before it has its number and time. */
 export type NewEvent = Pick<BuildEvent, 'started' | 'received' | 'status' | 'truncated' | 'result' | 'durable'>;
 
-/** What waits to be written: an event, or a head, which has no number. */
-interface Unwritten {
-  seq: number;
-  record: Buffer;
-}
-
 /**
  * The numbered events of one build that is not over, in a file; while somebody watches, the last of them also in memory.
  * Appending never waits and never fails: when the disk does, the last events stay in memory, and the build's result does not
@@ -48,9 +48,12 @@ export class Journal implements Events {
   #flushedSeq = 0;
   #fileBytes = 0;
   #marks: Marks = [];
-  #queue: Unwritten[] = [];
-  #queuedBytes = 0;
+  readonly #unwritten = new Unwritten();
   #writing: Promise<void> | undefined;
+  #soon: NodeJS.Immediate | undefined;
+  #later: NodeJS.Timeout | undefined;
+  /** Whether something that waits is to be written as soon as can be. */
+  #urgent = false;
   #closed = false;
   #gone = false;
   #dropped = 0;
@@ -86,7 +89,8 @@ export class Journal implements Events {
 
   /** Writes what the journal is of. It may be written again; the last one counts. */
   writeHead(head: JournalHead): void {
-    this.#enqueue({ seq: 0, record: headRecord(head) });
+    this.#options.room.queued(this.#unwritten.addHead(head));
+    this.#schedule(true);
   }
 
   /**
@@ -101,7 +105,7 @@ export class Journal implements Events {
 
   #hasRoom(): boolean {
     const { room, limits } = this.#options;
-    return this.#dropped === 0 && room.hasRoom && this.#fileBytes + this.#queuedBytes <= limits.disk;
+    return this.#dropped === 0 && room.hasRoom && this.#fileBytes + this.#unwritten.bytes <= limits.disk;
   }
 
   #add(event: NewEvent): number {
@@ -109,18 +113,13 @@ export class Journal implements Events {
     const bytes = Buffer.isBuffer(event.status)
       ? statusEvent(seq, Date.now(), event.status)
       : codecOf('BuildEvent').encode({ ...event, seq, atMs: Date.now() });
-    this.#tail.push({ seq, bytes });
+    const stored = { seq, bytes };
+    this.#tail.push(stored);
     this.#tailBytes += bytes.length;
     if (event.durable || event.result?.error) this.#closed = true;
-    this.#enqueue({ seq, record: bytes });
+    this.#options.room.queued(this.#unwritten.addEvent(stored));
+    this.#schedule(event.result !== undefined || event.durable !== undefined);
     return seq;
-  }
-
-  #enqueue(unwritten: Unwritten): void {
-    this.#queue.push(unwritten);
-    this.#queuedBytes += unwritten.record.length;
-    this.#options.room.queued(unwritten.record.length);
-    this.#flush();
   }
 
   /**
@@ -131,7 +130,10 @@ export class Journal implements Events {
     const { limits } = this.#options;
     this.#closed = true;
     this.#notify();
-    while (this.#writing) await this.#writing;
+    while (this.#writing || this.#unwritten.bytes > 0) {
+      this.#flush();
+      await this.#writing;
+    }
     await this.#options.files.close(this.#options.path);
     this.#shrink(this.#failure === undefined ? 0 : Math.min(limits.memory, keptOnFailure));
     if (this.#failure !== undefined || this.#gone) return undefined;
@@ -145,11 +147,13 @@ export class Journal implements Events {
   /** The build is forgotten: whoever still watches is told. */
   forget(): void {
     this.#gone = this.#closed = true;
+    this.#flush();
     this.#notify();
   }
 
   async *watch(after: number, signal?: AbortSignal): AsyncGenerator<StoredEvent> {
     this.#watchers++;
+    this.#schedule();
     try {
       yield* this.#follow(after, signal);
     } finally {
@@ -199,48 +203,57 @@ export class Journal implements Events {
     return this.#failure === undefined ? this.#flushedSeq : this.#lastSeq;
   }
 
+  /** Sees to it that what waits is written: when this turn is over, or with what comes after it. */
+  #schedule(now = false): void {
+    this.#urgent ||= now;
+    if (this.#writing || this.#soon || this.#unwritten.bytes === 0) return;
+    if (this.#urgent || this.#watchers > 0 || this.#unwritten.bytes >= gather.bytes)
+      this.#soon = setImmediate(() => this.#flush());
+    else this.#later ??= setTimeout(() => this.#flush(), gather.ms);
+  }
+
   #flush(): void {
-    if (this.#writing || this.#queue.length === 0) return;
-    const batch = this.#queue;
-    const bytes = this.#queuedBytes;
-    this.#queue = [];
-    this.#queuedBytes = 0;
+    if (this.#writing) return;
+    clearImmediate(this.#soon);
+    clearTimeout(this.#later);
+    this.#soon = this.#later = undefined;
+    this.#urgent = false;
+    if (this.#unwritten.bytes === 0) return;
+    const batch = this.#unwritten.take();
     if (this.#failure !== undefined || this.#gone) {
-      this.#options.room.queued(-bytes);
+      this.#options.room.queued(-batch.bytes.length);
       this.#shrink(this.#options.limits.memory);
       this.#notify();
       return;
     }
     this.#writing = this.#write(batch).finally(() => {
-      this.#options.room.queued(-bytes);
+      this.#options.room.queued(-batch.bytes.length);
       this.#writing = undefined;
       this.#notify();
-      this.#flush();
+      this.#schedule();
     });
   }
 
-  async #write(batch: Unwritten[]): Promise<void> {
+  async #write({ bytes, events }: Batch): Promise<void> {
     const { path, files, room, limits } = this.#options;
-    const pieces = batch.flatMap(({ seq, record }) => (seq === 0 ? [record] : [lengthOf(record.length), record]));
-    const bytes = Buffer.concat(pieces);
     try {
       await files.append(path, bytes);
     } catch (error) {
       this.#failure = error;
       return;
     }
-    for (const { seq, record } of batch) {
-      if (seq > 0) this.#mark(seq);
-      this.#fileBytes += seq === 0 ? record.length : record.length + 4;
-      if (seq > 0) this.#flushedSeq = seq;
+    for (const { seq, at } of events) {
+      this.#mark(seq, this.#fileBytes + at);
+      this.#flushedSeq = seq;
     }
+    this.#fileBytes += bytes.length;
     room.stored(bytes.length);
     this.#shrink(this.#watchers > 0 ? limits.memory : 0);
   }
 
-  #mark(seq: number): void {
+  #mark(seq: number, at: number): void {
     const last = this.#marks.at(-1);
-    if (last === undefined || this.#fileBytes - last.at >= markEvery) this.#marks.push({ seq, at: this.#fileBytes });
+    if (last === undefined || at - last.at >= markEvery) this.#marks.push({ seq, at });
   }
 
   /** Lets go of the oldest events in memory that are on disk, or that will never be. */

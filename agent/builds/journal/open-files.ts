@@ -34,7 +34,7 @@ export class OpenFiles {
     const entry = this.#take(path);
     entry.users++;
     try {
-      await (await entry.file).appendFile(bytes);
+      await writeAll(await entry.file, bytes);
     } catch (error) {
       if (this.#entries.get(path) === entry) this.#entries.delete(path);
       await closeQuietly(entry);
@@ -83,6 +83,11 @@ export class OpenFiles {
       void closeQuietly(entry);
     }
   }
+}
+
+/** write(2) may write less than it is given; what stops it is what the next one fails with. */
+async function writeAll(file: FileHandle, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
 }
 
 /** A journal's bytes are not forced to disk: close(2) tells nothing that write(2) has not told. */

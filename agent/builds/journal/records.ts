@@ -28,14 +28,9 @@ const headBit = 0x8000_0000;
 /** A head as it is written. */
 export function headRecord(head: JournalHead): Buffer {
   const json = Buffer.from(JSON.stringify(head));
-  return Buffer.concat([lengthOf(json.length + headBit), json]);
-}
-
-/** Four bytes that go before a record. */
-export function lengthOf(length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4);
-  bytes.writeUInt32BE(length);
-  return bytes;
+  const length = Buffer.allocUnsafe(4);
+  length.writeUInt32BE(json.length + headBit);
+  return Buffer.concat([length, json]);
 }
 
 /** A whole record and where it ends in the file. */

@@ -40,12 +40,19 @@ function readPressure(path: string): Pick<MemoryLook, 'someAvg10' | 'fullAvg10'>
   };
 }
 
-/** By the kernel's cgroup-v2.rst: memory.current has the page cache too, of which inactive_file goes first and at no cost. */
+/**
+ * By the kernel's cgroup-v2.rst. memory.current has the page cache too, which grows up to the limit whatever builds need: all of it that is
+ * clean can go at no cost, what was read more than once as well (active_file). Whether that hurts, the pressure tells.
+ */
 function cgroupUse(cgroup: string): number | undefined {
   const max = numberAfter(readText(`${cgroup}/memory.max`), /^(\d+)/);
   const current = numberAfter(readText(`${cgroup}/memory.current`), /^(\d+)/);
-  const idle = numberAfter(readText(`${cgroup}/memory.stat`), /^inactive_file (\d+)/m) ?? 0;
-  return max === undefined || current === undefined ? undefined : Math.max(0, current - idle) / max;
+  if (max === undefined || current === undefined) return undefined;
+  const stat = readText(`${cgroup}/memory.stat`);
+  const sum = (names: string): number =>
+    [...(stat?.matchAll(new RegExp(`^(?:${names}) (\\d+)$`, 'gm')) ?? [])].reduce((all, [, n]) => all + Number(n), 0);
+  const clean = sum('inactive_file|active_file') - sum('file_dirty|file_writeback');
+  return Math.max(0, current - Math.max(0, clean) - sum('slab_reclaimable')) / max;
 }
 
 /** MemAvailable is the kernel's own guess of what a new process could have (proc_meminfo(5)). */

@@ -5,10 +5,10 @@ import type { RouteContext } from './router.ts';
 
 /** A call of a client that is its build's frontend: let go with the build, and counted as what the build needs its slot for. */
 export function bridgeRoute(context: RouteContext, call: Call): CallTap {
-  const { solves, traces } = context;
+  const { solves, traces, loose } = context;
   const ref = call.headers.find(([name]) => name === buildId)?.[1] ?? '';
   if (ref === '') {
-    call.open();
+    loose.pass(call);
     return {};
   }
   if (call.path === `${bridge}Ping`) return pingRoute(context, call, ref);

@@ -2,11 +2,13 @@ import type { BuildvisorError } from '../../../common/errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Call, CallTap } from '../call.ts';
 import type { Greeting } from '../solves/greeting.ts';
+import type { LooseCalls } from '../solves/loose-calls.ts';
 import type { Recordings } from '../solves/recordings.ts';
 import type { Sessions } from '../solves/sessions.ts';
 import type { Solves } from '../solves/solves.ts';
 import type { Traces } from '../traces.ts';
 import { bridgeRoute } from './bridge-route.ts';
+import type { History } from './history.ts';
 import { bridge, control, traceExport } from './paths.ts';
 import type { Pong } from './pong.ts';
 import { sessionRoute } from './session-route.ts';
@@ -22,6 +24,9 @@ export interface RouteContext {
   recordings: Recordings;
   traces: Traces;
   pong: Pong;
+  history: History;
+  /** Calls of no build. */
+  loose: LooseCalls;
   /** Why no more solves are taken, once that is so. */
   refusal: () => BuildvisorError | undefined;
   /** Why solves are refused that cannot even be recorded. */
@@ -29,7 +34,7 @@ export interface RouteContext {
   log: Logger;
 }
 
-/** Decides about a call by its method. What is not a build's goes at once. */
+/** Decides about a call by its method. */
 export function route(context: RouteContext, call: Call): CallTap {
   const { path } = call;
   if (path === `${control}Solve`) return solveRoute(context, call);
@@ -38,6 +43,6 @@ export function route(context: RouteContext, call: Call): CallTap {
   if (path.startsWith(bridge)) return bridgeRoute(context, call);
   if (path === traceExport) return traceRoute(context, call);
   call.headers = context.traces.ofNone(call.headers);
-  call.open();
+  context.loose.pass(call);
   return {};
 }

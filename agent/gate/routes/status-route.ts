@@ -8,13 +8,16 @@ import { Opening } from './opening.ts';
 import { progressEnds } from './progress-ends.ts';
 import type { RouteContext } from './router.ts';
 
+/** How long a Solve may come after its Status before buildkitd is asked whether it knows the build, in milliseconds. */
+const askAfterMs = 50;
+
 /** A Status: held with its build, and recorded. */
-export function statusRoute({ solves, recordings, traces, log }: RouteContext, call: Call): CallTap {
+export function statusRoute({ solves, recordings, history, traces, loose, log }: RouteContext, call: Call): CallTap {
   let stream: StatusStream | undefined;
   const opening = new Opening((message) => {
     const ref = refOf(message, log);
     if (ref === '') {
-      call.open();
+      loose.pass(call);
       return;
     }
     stream = recordings.openStatus(ref);
@@ -23,12 +26,19 @@ export function statusRoute({ solves, recordings, traces, log }: RouteContext, c
       call.open();
     };
     solves.whenOpen(ref, { call, open });
-  });
+    if (call.isOpen || call.isOver || solves.find(ref)) return;
+    // A client makes the calls of a build together: one whose Solve does not come at once may ask for a build of long ago.
+    const timer = setTimeout(async () => {
+      if (!solves.find(ref) && (await history.knows(ref)) && !solves.find(ref)) loose.pass(call, open);
+    }, askAfterMs);
+    call.whenOver(() => clearTimeout(timer));
+  }, call);
   const responses = new MessageReader((message) => {
     if (stream) recordings.status(stream, message);
   });
   return {
     request: (chunk) => opening.push(chunk),
+    requestEnded: () => opening.end(),
     response: (chunk) => responses.push(chunk),
     ending: (status) => {
       if (stream === undefined || status.code !== grpcCodes.resourceExhausted) return undefined;

@@ -9,14 +9,14 @@ import type { RouteContext } from './router.ts';
  * (util/tracing/detect/recorder.go). Those of a trace with several builds would go into no record but the first's, and are
  * taken here, as one bake has some 0.1 MB of them for each target.
  */
-export function traceRoute({ traces }: RouteContext, call: Call): CallTap {
+export function traceRoute({ traces, loose }: RouteContext, call: Call): CallTap {
   const opening = new Opening((message) => {
     const id = firstTrace(message);
     // An empty ExportTraceServiceResponse: all was taken.
     if (id !== undefined && traces.isSplit(id)) call.answer(ok, Buffer.alloc(0));
-    else call.open();
-  });
-  return { request: (chunk) => opening.push(chunk) };
+    else loose.pass(call);
+  }, call);
+  return { request: (chunk) => opening.push(chunk), requestEnded: () => opening.end() };
 }
 
 /**

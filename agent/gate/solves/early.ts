@@ -1,4 +1,5 @@
 import type { Call } from '../call.ts';
+import type { LooseCalls } from './loose-calls.ts';
 
 /** A call that is held, and what lets it go. */
 export interface Held {
@@ -12,12 +13,17 @@ export interface Held {
  */
 export class Early {
   readonly #calls = new Map<string, Map<Held, NodeJS.Timeout>>();
+  readonly #loose: LooseCalls;
+
+  constructor(loose: LooseCalls) {
+    this.#loose = loose;
+  }
 
   /** Holds a call of the build `ref`. */
   hold(ref: string, held: Held, limitMs: number): void {
     const timer = setTimeout(() => {
       this.#forget(ref, held);
-      held.open();
+      this.#loose.pass(held.call, held.open);
     }, limitMs);
     const others = this.#calls.get(ref);
     if (others) others.set(held, timer);

@@ -32,15 +32,21 @@ export class Recordings {
   /**
    * A solve begins. `undefined` when one of that name runs already: buildkitd will refuse the second.
    * @param openStatus opens a Status stream of our own, for a client that wants none
+   * @param trace its trace id as buildkitd sees it
    */
-  begin(start: SolveStart, openStatus: () => void): Recording | undefined {
+  begin(start: SolveStart, openStatus: () => void, trace: string | undefined): Recording | undefined {
     const { ref } = start;
     if (ref === '' || this.#live.has(ref)) return undefined;
-    const solve = new Recording(ref, openStatus);
+    const solve = new Recording(ref, openStatus, trace);
     this.#live.set(ref, solve);
     this.#recorder.solveStarted(start);
     solve.wait(ownStatusAfter, () => this.#watch(solve));
     return solve;
+  }
+
+  /** Those that run. */
+  all(): Recording[] {
+    return [...this.#live.values()];
   }
 
   /** How many run. */
@@ -129,6 +135,8 @@ export class Recordings {
 /** A solve that is recorded. */
 export class Recording {
   readonly ref: string;
+  /** Its trace id as buildkitd sees it. */
+  readonly trace: string | undefined;
   /** Opens a Status stream of our own. */
   readonly openStatus: () => void;
   /** Settles when the solve is over and was recorded so. */
@@ -141,8 +149,9 @@ export class Recording {
   endedAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(ref: string, openStatus: () => void) {
+  constructor(ref: string, openStatus: () => void, trace: string | undefined) {
     this.ref = ref;
+    this.trace = trace;
     this.openStatus = openStatus;
   }
 

@@ -15,6 +15,9 @@ export interface SolveRequest {
   about: SolveAbout;
 }
 
+/** Sessions of a build that are looked at. A client has one of its own and one that its builds share. */
+const mostSessions = 16;
+
 /** Reads a message, or the beginning of one: what comes after the cut is then not known. */
 export function readSolveRequest(message: Buffer): SolveRequest {
   const about = readSolveAbout(message);
@@ -42,7 +45,7 @@ export function readSolveRequest(message: Buffer): SolveRequest {
       case 11:
         request.internal = value === 1;
     }
-  request.sessions = [...sessions].filter((id) => id !== '');
+  request.sessions = [...sessions].filter((id) => id !== '').slice(0, mostSessions);
   return request;
 }
 

@@ -5,8 +5,10 @@ import type { Call, CallEnd } from '../call.ts';
 import type { GateRecorder, QueuePlace, SolveOutcome } from '../recorder.ts';
 import { control } from '../routes/paths.ts';
 import { type GrpcStatus, grpcCodes, refusedStatus, unavailable } from '../status.ts';
-import type { Traces } from '../traces.ts';
+import { type Traces, traceIdOf } from '../traces.ts';
+import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
+import type { LooseCalls } from './loose-calls.ts';
 import type { Recordings } from './recordings.ts';
 import type { Sessions } from './sessions.ts';
 import { Solve } from './solve.ts';
@@ -23,8 +25,12 @@ export interface SolvesOptions {
   slots: Slots;
   sessions: Sessions;
   recordings: Recordings;
+  /** Nobody looks after the steps of builds that are called off, when left out. */
+  departures: Departures | undefined;
   traces: Traces;
   recorder: GateRecorder;
+  /** Calls of no build. */
+  loose: LooseCalls;
   /** Opens a Status stream of the gate's own. */
   openStatus: (ref: string) => void;
 }
@@ -35,10 +41,11 @@ export class Solves {
   readonly #solves = new Map<string, Solve>();
   /** With what those ended that were never let go. */
   readonly #ended = new Map<string, GrpcStatus | undefined>();
-  readonly #early = new Early();
+  readonly #early: Early;
 
   constructor(options: SolvesOptions) {
     this.#options = options;
+    this.#early = new Early(options.loose);
   }
 
   /** The build of this name, while it waits or runs. */
@@ -73,6 +80,13 @@ export class Solves {
     return solve;
   }
 
+  /** A Solve that is no build has gone: its other calls are not held either. */
+  pass(ref: string): void {
+    if (this.#solves.has(ref)) return;
+    this.#remember(ref);
+    for (const { open } of this.#early.take(ref)) open();
+  }
+
   /** Lets another call of a build go once its Solve has gone. */
   whenOpen(ref: string, held: Held): void {
     const solve = this.#solves.get(ref);
@@ -81,13 +95,14 @@ export class Solves {
     else if (this.#ended.has(ref)) {
       const status = this.#ended.get(ref);
       if (status) end(held.call, status);
-      else held.open();
+      else this.#options.loose.pass(held.call, held.open);
     } else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
   }
 
   /** A Solve call has ended. */
   end(solve: Solve, end: CallEnd, response: Buffer | undefined): void {
     if (solve.state === 'queued') this.#give(solve, cancelled, { ...cancelled, exporter: {}, cancelled: true });
+    if (solve.recording && end.calledOff) this.#options.departures?.begin(solve.recording);
     if (solve.recording) this.#options.recordings.end(solve.recording, end, response);
     else solve.done.resolve();
     if (solve.state === 'open') {
@@ -106,7 +121,11 @@ export class Solves {
     if (solve.state === 'queued') {
       this.#give(solve, status, { ...status, exporter: {}, cancelled: true });
       this.#leave(solve);
-    } else solve.call.answer(status);
+    } else {
+      solve.call.answer(status);
+      // A client that does not read does not call them off.
+      solve.turns?.callOff(status);
+    }
     await solve.done.promise;
   }
 
@@ -128,9 +147,9 @@ export class Solves {
     const { ref, request, call } = solve;
     solve.state = 'open';
     sessions.release(request.sessions);
-    solve.recording = recordings.begin(solve.start, () => openStatus(ref));
-    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.headers = traces.of(ref, call.headers);
+    solve.recording = recordings.begin(solve.start, () => openStatus(ref), traceIdOf(call.headers));
+    if (solve.recording) void solve.recording.done.promise.then(() => solve.done.resolve());
     call.open();
     for (const { open } of solve.takeHeld()) open();
     solve.turns?.rest();

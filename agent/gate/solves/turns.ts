@@ -1,5 +1,6 @@
 import type { Slots, Ticket } from '../admission/slots.ts';
 import type { Call } from '../call.ts';
+import type { GrpcStatus } from '../status.ts';
 
 /** How long a build may have no call in flight before it gives its slot up, in milliseconds. */
 const quietMs = 50;
@@ -12,6 +13,7 @@ export class Turns {
   readonly #slots: Slots;
   readonly #ticket: Ticket;
   readonly #waiting = new Set<Call>();
+  readonly #calls = new Set<Call>();
   #inFlight = 0;
   #returned = false;
   #timer: NodeJS.Timeout | undefined;
@@ -26,9 +28,11 @@ export class Turns {
     if (call.isOver) return;
     clearTimeout(this.#timer);
     this.#inFlight++;
+    this.#calls.add(call);
     if (isLast) this.#returned = true;
     call.whenOver(() => {
       this.#waiting.delete(call);
+      this.#calls.delete(call);
       this.#inFlight--;
       this.rest();
     });
@@ -42,6 +46,11 @@ export class Turns {
     if (this.#inFlight > 0 || this.#returned) return;
     // What has arrived meanwhile, on a busy machine, is read before the slot is given up.
     this.#timer = setTimeout(() => setImmediate(() => this.#park()), quietMs);
+  }
+
+  /** Ends all its calls. */
+  callOff(status: GrpcStatus): void {
+    for (const call of [...this.#calls]) call.answer(status);
   }
 
   /** The build is over. */

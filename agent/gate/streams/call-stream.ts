@@ -69,8 +69,9 @@ export class CallStream implements Call {
   decide(route: Route): void {
     this.#tap = route(this);
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
+    else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    if (!this.#held.enter()) {
+    if (!this.#held.enter(this.headers)) {
       this.answer(tooMuchHeld);
       return;
     }
@@ -93,6 +94,8 @@ export class CallStream implements Call {
     const kept = this.#held.leave();
     this.#state = 'open';
     this.#asked.begin(link.number(this), headers, { window: this.#reply.window, kept });
+    // A call may be open for hours.
+    this.headers = [];
   }
 
   answer(status: GrpcStatus, message?: Buffer, trailers: HeaderField[] = []): void {
@@ -102,7 +105,10 @@ export class CallStream implements Call {
     if (this.#state === 'held') this.#held.leave();
     else this.#asked.reset(errorCodes.cancel);
     if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
-    else this.#state = 'parting';
+    else {
+      this.#state = 'parting';
+      this.#link.parting.add(this);
+    }
     this.#finish({ status, calledOff: wasOpen });
   }
 
@@ -129,18 +135,16 @@ export class CallStream implements Call {
     else up.giveBack(flow);
     if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
     else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (ended && !this.isOver) this.#tap.requestEnded?.();
     this.#settle();
   }
 
   /** The client takes more of the answer. */
   clientWindow(bytes: number): void {
-    if (this.#state === 'open') {
-      this.#reply.read(bytes);
-      this.#asked.takeMore(bytes);
-    } else {
-      this.#reply.grow(bytes);
-      this.clientWindows();
-    }
+    const isOpen = this.#state === 'open';
+    if (!(isOpen ? this.#reply.read(bytes) : this.#reply.grow(bytes))) this.fail(errorCodes.flowControlError);
+    else if (isOpen) this.#asked.takeMore(bytes);
+    else this.clientWindows();
   }
 
   /** The client takes a new window for all its streams. */
@@ -179,7 +183,14 @@ export class CallStream implements Call {
 
   /** DATA from buildkitd; its credit has been taken. */
   upstreamData(frame: Buffer, content: Buffer, ended: boolean): void {
-    this.#fromUpstream.run(() => this.#passData(frame, content, ended));
+    if (!this.#fromUpstream.isWaiting) {
+      this.#passData(frame, content, ended);
+      return;
+    }
+    // What is read is only lent.
+    const kept = Buffer.from(frame);
+    const at = content.byteOffset - frame.byteOffset;
+    this.#fromUpstream.run(() => this.#passData(kept, kept.subarray(at, at + content.length), ended));
   }
 
   /** buildkitd takes more of the request. */
@@ -292,6 +303,7 @@ export class CallStream implements Call {
   #close(): void {
     this.#state = 'closed';
     this.#link.calls.delete(this.id);
+    this.#link.parting.delete(this);
     this.#asked.forget();
   }
 

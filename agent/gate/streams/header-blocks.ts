@@ -11,9 +11,9 @@ export class HeaderBlocks {
     this.#most = most;
   }
 
-  /** Adds a piece. @returns whether the block is still within the limit */
+  /** Adds a piece, which is copied. @returns whether the block is still within the limit */
   add(fragment: Buffer): boolean {
-    this.#pieces.push(fragment);
+    this.#pieces.push(Buffer.from(fragment));
     this.#bytes += fragment.length;
     return this.#bytes <= this.#most && this.#pieces.length <= mostPieces;
   }

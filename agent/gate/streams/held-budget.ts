@@ -1,7 +1,7 @@
 /** What all calls that a gate holds may take together. */
 export interface HeldLimits {
   calls: number;
-  /** Bytes of their frames. */
+  /** Bytes of their headers and frames. */
   bytes: number;
 }
 
@@ -28,10 +28,11 @@ export class HeldBudget {
     return this.#bytes;
   }
 
-  /** One more call. @returns whether there is room */
-  enter(): boolean {
-    if (this.#calls >= this.#limits.calls) return false;
+  /** One more call, with so many bytes of headers. @returns whether there is room */
+  enter(bytes: number): boolean {
+    if (this.#calls >= this.#limits.calls || this.#bytes + bytes > this.#limits.bytes) return false;
     this.#calls++;
+    this.#bytes += bytes;
     return true;
   }
 

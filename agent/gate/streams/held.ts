@@ -1,3 +1,5 @@
+import type { HeaderField } from '../call.ts';
+import { fieldBytes } from '../hpack/index.ts';
 import { frameHeaderBytes } from '../wire/frames.ts';
 import type { HeldBudget } from './held-budget.ts';
 
@@ -22,9 +24,11 @@ export class Held {
     return this.#flow;
   }
 
-  /** The call is to wait. @returns whether there is room for one more */
-  enter(): boolean {
-    this.#counted = this.#budget.enter();
+  /** The call is to wait, with its headers. @returns whether there is room for one more */
+  enter(headers: readonly HeaderField[]): boolean {
+    const cost = headers.reduce((bytes, field) => bytes + fieldBytes(field), 0);
+    this.#counted = this.#budget.enter(cost);
+    if (this.#counted) this.#cost += cost;
     return this.#counted;
   }
 

@@ -8,6 +8,11 @@ export class InOrder {
     this.#later = later;
   }
 
+  /** Whether a step would have to wait. */
+  get isWaiting(): boolean {
+    return this.#waiting !== undefined;
+  }
+
   /** Takes a step, after those that wait. */
   run(step: () => void): void {
     if (this.#waiting) this.#waiting.push(step);

@@ -16,6 +16,9 @@ export interface LaneEnds {
   sender: Pick<Outlet, 'write'>;
 }
 
+/** Memory that a frame that waits takes beside its bytes. */
+const waitingOverhead = 128;
+
 /** A frame that waits, and what of the connection's window it takes. */
 interface Waiting {
   stream: number;
@@ -62,7 +65,7 @@ export class Lane {
     return this.#senderCredit;
   }
 
-  /** Bytes of frames that wait for the receiver's credit. */
+  /** Memory of frames that wait for the receiver's credit, in bytes. */
   get waitingBytes(): number {
     return this.#waitingBytes;
   }
@@ -88,13 +91,13 @@ export class Lane {
     });
   }
 
-  /** Sends DATA whose sender's credit is still taken. */
+  /** Sends DATA whose sender's credit is still taken. What has to wait is copied. */
   pass(stream: number, frame: Buffer): void {
     const flow = frame.length - frameHeaderBytes;
     if (this.#waiting.length === 0 && flow <= this.#credit) {
       this.#credit -= flow;
       this.#receiver.write(frame);
-    } else this.#wait(stream, frame, flow);
+    } else this.#wait(stream, Buffer.from(frame), flow);
   }
 
   /** Sends DATA whose credit was given back before, or that the gate made itself. */
@@ -116,7 +119,7 @@ export class Lane {
     this.#waiting = this.#waiting.filter((waiting) => {
       if (waiting.stream !== stream) return true;
       dropped += waiting.flow;
-      this.#waitingBytes -= waiting.frame.length;
+      this.#waitingBytes -= waiting.frame.length + waitingOverhead;
       return false;
     });
     const settled = Math.min(this.#owed, dropped);
@@ -149,7 +152,7 @@ export class Lane {
 
   #wait(stream: number, frame: Buffer, flow: number): void {
     this.#waiting.push({ stream, frame, flow });
-    this.#waitingBytes += frame.length;
+    this.#waitingBytes += frame.length + waitingOverhead;
     this.#waitingOf.set(stream, (this.#waitingOf.get(stream) ?? 0) + 1);
     this.#drain();
   }
@@ -169,7 +172,7 @@ export class Lane {
 
   #send({ stream, frame, flow }: Waiting): void {
     this.#credit -= flow;
-    this.#waitingBytes -= frame.length;
+    this.#waitingBytes -= frame.length + waitingOverhead;
     const left = (this.#waitingOf.get(stream) ?? 1) - 1;
     if (left === 0) this.#waitingOf.delete(stream);
     else this.#waitingOf.set(stream, left);

@@ -1,9 +1,10 @@
-import { firstWindow } from '../wire/frames.ts';
+import { firstWindow, frameHeaderBytes, pingAck } from '../wire/frames.ts';
 import type { Outlet } from '../wire/outlet.ts';
 import type { CallStream } from './call-stream.ts';
 import { HeaderWriter } from './header-writer.ts';
 import type { HeldBudget } from './held-budget.ts';
 import { Lane } from './lane.ts';
+import { WindowPings } from './window-pings.ts';
 
 /** What makes a {@link Link}. */
 export interface LinkEnds {
@@ -24,12 +25,18 @@ export class Link {
   readonly up: Lane;
   /** DATA to the client. */
   readonly down: Lane;
+  /** PINGs of buildkitd, about the DATA that it gets. */
+  readonly upPings: WindowPings;
+  /** PINGs of the client, about the DATA that it gets. */
+  readonly downPings: WindowPings;
   readonly toClient = new HeaderWriter();
   readonly toUpstream = new HeaderWriter();
   /** Calls by their stream at the client. */
   readonly calls = new Map<number, CallStream>();
   /** Calls that are open, by their stream at buildkitd. */
   readonly open = new Map<number, CallStream>();
+  /** Calls that are answered by the gate and wait for the client's window. */
+  readonly parting = new Set<CallStream>();
   /** What a new stream may send to the client: its SETTINGS_INITIAL_WINDOW_SIZE. */
   clientWindow = firstWindow;
   /** The largest SETTINGS_INITIAL_WINDOW_SIZE that the client may have seen of buildkitd. */
@@ -60,6 +67,28 @@ export class Link {
     this.budget = budget;
     this.up = new Lane({ receiver: upstream, sender: client });
     this.down = new Lane({ receiver: client, sender: upstream });
+    this.upPings = new WindowPings({ pass: (ping) => this.pingClient(ping), answer: (ack) => upstream.write(ack) });
+    this.downPings = new WindowPings({ pass: (ping) => this.pingUpstream(ping), answer: (ack) => client.write(ack) });
+  }
+
+  /** Passes a PING of buildkitd's on. */
+  pingClient(frame: Buffer): void {
+    if (this.clientGone) this.upstream.write(pingAck(frame.subarray(frameHeaderBytes)));
+    else this.client.write(frame);
+  }
+
+  /**
+   * Passes a PING of the client's on, or answers it when buildkitd has said nothing since the last one. grpc-go's server ends a connection at
+   * the third PING in between which it has sent nothing (internal/transport/http2_server.go, handlePing), and its client sends one
+   * for what the gate answers too.
+   */
+  pingUpstream(frame: Buffer): void {
+    if (this.upstreamGone || !this.hasSpoken) {
+      this.client.write(pingAck(frame.subarray(frameHeaderBytes)));
+      return;
+    }
+    this.hasSpoken = false;
+    this.upstream.write(frame);
   }
 
   /** Numbers a call at buildkitd, in the order in which they go there (RFC 9113, 5.1.1). */

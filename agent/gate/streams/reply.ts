@@ -1,6 +1,6 @@
 import type { HeaderField } from '../call.ts';
 import { type GrpcStatus, statusFields } from '../status.ts';
-import { dataFrames, errorCodes, frameHeaderBytes, renumber, rstStream } from '../wire/frames.ts';
+import { dataFrames, errorCodes, frameHeaderBytes, maxWindow, renumber, rstStream } from '../wire/frames.ts';
 import { asTrailers, EarlyAnswer } from './early-answer.ts';
 import type { Link } from './link.ts';
 import { OwnAnswer } from './own-answer.ts';
@@ -37,14 +37,21 @@ export class Reply {
     return this.#unread;
   }
 
-  /** The client takes more, and buildkitd is told. */
-  read(bytes: number): void {
+  /** The client takes more, and buildkitd is told. @returns whether its window is one that may be */
+  read(bytes: number): boolean {
     this.#unread -= bytes;
+    return this.#isWindow();
   }
 
-  /** The client takes more, and buildkitd is not told yet. */
-  grow(bytes: number): void {
+  /** The client takes more, and buildkitd is not told yet. @returns whether its window is one that may be */
+  grow(bytes: number): boolean {
     this.#window += bytes;
+    return this.#isWindow();
+  }
+
+  /** RFC 9113, 6.9.1. */
+  #isWindow(): boolean {
+    return this.#link.clientWindow + this.#window - this.#unread <= maxWindow;
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { slices } from '../../sys/slices.ts';
 
 /** Frames up to so many bytes together are copied into one write, which is cheaper than a list of pieces for the kernel. */
 const joinedBytes = 16 * 1024;
@@ -9,16 +10,23 @@ const fullBytes = 256 * 1024;
 export class Outlet {
   readonly #socket: Duplex;
   readonly #onDrain: () => void;
+  readonly #maxWrite: number | undefined;
   #queue: Buffer[] = [];
   #bytes = 0;
   #scheduled = false;
   /** The last piece, which grows while what is written lies right behind it in memory: frames of one chunk go out as one piece. */
   #tail: { memory: ArrayBufferLike; start: number; end: number } | undefined;
 
-  /** @param onDrain is called when a socket that was full has taken everything */
-  constructor(socket: Duplex, onDrain: () => void) {
+  /**
+   * @param onDrain is called when a socket that was full has taken everything
+   * @param maxWrite most bytes that go to the kernel in one write; any number when left out
+   */
+  constructor(socket: Duplex, onDrain: () => void, maxWrite?: number) {
     this.#socket = socket;
     this.#onDrain = onDrain;
+    this.#maxWrite = maxWrite;
+    // With _writev Node would hand several pieces to the kernel as one write.
+    if (maxWrite !== undefined) (socket as { _writev?: unknown })._writev = null;
     socket.on('drain', onDrain);
   }
 
@@ -56,7 +64,8 @@ export class Outlet {
     this.#queue = [];
     this.#bytes = 0;
     if (!this.#socket.writable) return;
-    if (queue.length === 1 && queue[0]) this.#socket.write(queue[0]);
+    if (this.#maxWrite !== undefined) for (const slice of slices(queue, this.#maxWrite)) this.#socket.write(slice);
+    else if (queue.length === 1 && queue[0]) this.#socket.write(queue[0]);
     else if (bytes <= joinedBytes) this.#socket.write(Buffer.concat(queue, bytes));
     else {
       this.#socket.cork();

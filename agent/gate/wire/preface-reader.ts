@@ -5,25 +5,25 @@ import { errorCodes, preface, WireError } from './frames.ts';
 export class PrefaceReader {
   readonly #frames: FrameReader;
   readonly #onPreface: () => void;
-  #matched = 0;
+  #begun = false;
 
   constructor(frames: FrameReader, onPreface: () => void) {
     this.#frames = frames;
     this.#onPreface = onPreface;
   }
 
-  /** Takes the next bytes. Throws a WireError when they are not HTTP/2. */
-  push(chunk: Buffer): void {
-    if (this.#matched === preface.length) {
-      this.#frames.push(chunk);
-      return;
-    }
-    const part = chunk.subarray(0, preface.length - this.#matched);
-    if (preface.compare(part, 0, part.length, this.#matched, this.#matched + part.length) !== 0)
+  /**
+   * Takes what can be read. Throws a WireError when it is not HTTP/2.
+   * @returns how many bytes that is; the others are to be pushed again when there are more
+   */
+  push(bytes: Buffer): number {
+    if (this.#begun) return this.#frames.push(bytes);
+    const part = bytes.subarray(0, preface.length);
+    if (!part.equals(preface.subarray(0, part.length)))
       throw new WireError(errorCodes.protocolError, 'this is no HTTP/2');
-    this.#matched += part.length;
-    if (this.#matched < preface.length) return;
+    if (part.length < preface.length) return 0;
+    this.#begun = true;
     this.#onPreface();
-    this.#frames.push(chunk.subarray(part.length));
+    return preface.length + this.#frames.push(bytes.subarray(preface.length));
   }
 }

@@ -128,16 +128,20 @@ interface Sink {
 /** Where output bytes go: a file, or stdout, which stays open. */
 function openSink(dest: string | undefined): Sink {
   const stream: Writable = dest === undefined || dest === '-' ? process.stdout : createWriteStream(dest);
-  const failed = once(stream, 'error').then(([error]) => Promise.reject(error));
-  failed.catch(() => undefined);
+  let failure: unknown;
+  stream.once('error', (error) => {
+    failure = error;
+  });
   return {
     async write(data) {
-      if (!stream.write(data)) await Promise.race([once(stream, 'drain'), failed]);
+      if (failure !== undefined) throw failure;
+      // Rejects when the stream fails meanwhile.
+      if (!stream.write(data)) await once(stream, 'drain');
     },
     async end() {
       if (stream === process.stdout) return;
       stream.end();
-      await Promise.race([finished(stream), failed]);
+      await finished(stream);
     },
   };
 }

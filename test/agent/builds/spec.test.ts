@@ -61,11 +61,13 @@ test.each([
   ['a name in build_args', { buildArgs: { 'A=B': 'x' } }],
   ['build_args.A', { buildArgs: { A: 'a\0b' } }],
   ['build_args.A', { buildArgs: { A: 'x'.repeat(100_001) } }],
+  ['build_args.A', { buildArgs: { A: 'ä'.repeat(60_000) } }],
+  ['build_args', { buildArgs: Object.fromEntries(Array.from({ length: 6 }, (_, n) => [`A${n}`, 'x'.repeat(90_000)])) }],
   ['labels', { labels: Object.fromEntries(Array.from({ length: 1001 }, (_, index) => [`l${index}`, ''])) }],
   ['generation', { generation: 'x'.repeat(1001) }],
   ['generation', { generation: 'a', noCache: true }],
   ['output', { output: { type: 'SINGLE' as never } }],
-])('%s is refused: %j', (field, changes) => {
+])('%s is refused (case %#)', (field, changes) => {
   expect(() => checkSpec(spec(changes), rules)).toThrow(expect.objectContaining({ code: 'USAGE', facts: { field } }));
 });
 

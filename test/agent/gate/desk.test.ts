@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { frameMessage } from '../../../agent/gate/messages.ts';
 import { BuildvisorError } from '../../../common/errors.ts';
 import { writeBytes, writeString } from '../../../common/protobuf.ts';
-import { openDesk, type ScriptedCall } from './scripted.ts';
+import { openDesk, ScriptedCall } from './scripted.ts';
 
 beforeEach(() =>
   vi.useFakeTimers({
@@ -12,6 +12,9 @@ beforeEach(() =>
 afterEach(() => vi.useRealTimers());
 
 const plain = { frontend: 'dockerfile.v0' };
+
+/** BytesMessage: data = 1. The frame is SETTINGS without any (RFC 9113, 6.5). */
+const words = ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0'].map((word) => writeString(1, word));
 
 /** buildkitd ends a Solve, and its status with it. */
 function finish(...calls: ScriptedCall[]): void {
@@ -117,6 +120,46 @@ describe('what waits', () => {
     expect(journal).toEqual(['open session t', 'open status older']);
   });
 
+  test('of sessions that nobody names some go to buildkitd, and the others are greeted; a build has its own all the same', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const known = one.session('known');
+    vi.advanceTimersByTime(1000);
+    for (const word of words) known.respond(word);
+    known.leave();
+    const others = Array.from({ length: 40 }, (_, index) => one.session(`s${index}`));
+    vi.advanceTimersByTime(1000);
+    const opened = (): number => others.filter(({ isOpen }) => isOpen).length;
+    expect(opened()).toBe(32);
+    vi.advanceTimersByTime(9000);
+    expect(opened()).toBe(32);
+    expect(others.filter(({ isOpen, early }) => isOpen || early).length).toBe(40);
+    one.solve('a', { session: 's39' });
+    expect(others[39]?.isOpen).toBe(true);
+    others[0]?.leave();
+    // Its place goes to the next.
+    expect(opened()).toBe(34);
+    expect(journal).toContain('open solve a');
+  });
+
+  test('a name that many sessions have lets few of them go with its build', () => {
+    const { client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const all = Array.from({ length: 60 }, () => one.session('s'));
+    one.solve('a', { session: 's' });
+    all.push(...Array.from({ length: 60 }, () => one.session('s')));
+    expect(all.filter(({ isOpen }) => isOpen).length).toBe(4 + 32);
+  });
+
+  test('a Solve or Status that says nothing is told so', () => {
+    const { journal, desk } = openDesk({ maxBuilds: 1 });
+    const options = { origin: {}, headers: [], journal };
+    for (const name of ['Solve', 'Status'])
+      desk.route(new ScriptedCall({ name, path: `/moby.buildkit.v1.Control/${name}`, ...options }));
+    vi.advanceTimersByTime(60_000);
+    expect(journal).toEqual(['answer Solve 4', 'answer Status 4']);
+  });
+
   test('a Status of a build that has ended goes at once', () => {
     const { journal, client } = openDesk({ maxBuilds: 1 });
     const one = client();
@@ -137,8 +180,6 @@ describe('what waits', () => {
     expect(journal).not.toContain('open session s');
     vi.advanceTimersByTime(1);
     expect(journal).toContain('open session s');
-    // BytesMessage: data = 1. The frame is SETTINGS without any (RFC 9113, 6.5).
-    const words = ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0'].map((word) => writeString(1, word));
     const known = one.session('sa');
     for (const word of [...words, Buffer.from('more')]) known.respond(word);
     const held = one.session('t');
@@ -153,22 +194,20 @@ describe('what waits', () => {
   test('the sessions of a bake whose client is still preparing are held, but for some that are let go', () => {
     const { journal, client } = openDesk({ maxBuilds: 1 });
     const one = client();
-    const words = ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0'].map((word) => writeString(1, word));
     const sessions = Array.from({ length: 1000 }, (_, index) => one.session(`s${index}`));
     vi.advanceTimersByTime(1000);
     const opened = sessions.filter(({ isOpen }) => isOpen);
-    expect(opened).toHaveLength(64);
+    expect(opened).toHaveLength(32);
     for (const word of words) opened[0]?.respond(word);
     vi.advanceTimersByTime(60_000);
-    expect(sessions.filter(({ isOpen }) => isOpen)).toHaveLength(64);
+    expect(sessions.filter(({ isOpen }) => isOpen)).toHaveLength(32);
     const held = sessions[500];
     expect(held?.early).toEqual(Buffer.concat(words.map(frameMessage)));
     const a = one.solve('a', plain);
     one.solve('b', { ...plain, session: 's500' });
     vi.advanceTimersByTime(60_000);
     expect(held?.isOpen).toBe(false);
-    // What no Solve has named for so long belongs to a client that we do not know.
-    expect(sessions.filter(({ isOpen }) => !isOpen)).toEqual([held]);
+    expect(sessions.filter(({ isOpen }) => isOpen)).toHaveLength(32);
     finish(a);
     expect(held?.isOpen).toBe(true);
     expect(journal).toContain('open solve b');
@@ -382,5 +421,75 @@ describe('the trace of a bake', () => {
     expect(taken.isOpen).toBe(false);
     expect(taken.answered).toMatchObject({ status: { code: 0 }, message: Buffer.alloc(0) });
     expect(one.call('export', path, [], Buffer.from('nonsense')).isOpen).toBe(true);
+  });
+});
+
+describe('a Solve in other shapes', () => {
+  const attrs = (bytes: number): Buffer =>
+    writeBytes(7, Buffer.concat([writeString(1, 'build-arg:x'), writeString(2, 'y'.repeat(bytes))]));
+  const path = '/moby.buildkit.v1.Control/Solve';
+  const last = Buffer.concat([writeString(6, 'dockerfile.v0'), writeString(1, 'late')]);
+
+  test('is admitted when its name comes last, as fields may come in any order', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    client().call('solve late', path, [], Buffer.concat([attrs(50_000), last]), 1_000);
+    expect(journal).toEqual(['started late', 'open solve late']);
+    expect(desk.slots.running).toBe(1);
+  });
+
+  test('is admitted when it is long and its name comes first', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    client().call('solve a', path, [], Buffer.concat([writeString(1, 'a'), attrs(500_000)]), 1_000);
+    expect(journal).toEqual(['started a', 'open solve a']);
+  });
+
+  test('is refused when it is so long that its name cannot be seen: it would pass everybody who waits', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const call = client().call('solve late', path, [], Buffer.concat([attrs(100_000), last]), 1_000);
+    expect(journal).toEqual(['answer solve late 3']);
+    expect(call.answered?.status.message).toContain('must come first');
+  });
+
+  test('is refused when its message does not come', () => {
+    const { desk, journal } = openDesk({ maxBuilds: 1 });
+    desk.route(new ScriptedCall({ name: 'silent', path, origin: {}, headers: [], journal }));
+    vi.advanceTimersByTime(19_999);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal).toEqual(['answer silent 4']);
+  });
+});
+
+describe('what waits for nothing', () => {
+  test('a session whose build was refused before it came', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    desk.drain('stopping');
+    one.solve('b', { ...plain, session: 's' });
+    journal.length = 0;
+    one.session('s');
+    expect(journal).toEqual(['open session s']);
+  });
+
+  test('a session that comes for a build after another one of it was refused waits with that', () => {
+    const { journal, desk, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.solve('a', plain);
+    one.solve('b', { ...plain, session: 's' });
+    void desk.cancel('b');
+    one.solve('c', { ...plain, session: 's' });
+    journal.length = 0;
+    one.session('s');
+    expect(journal).toEqual([]);
+  });
+
+  test('a call of what is no build, whether it came before or after', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.bridge('caps', 'Inputs');
+    one.solve('caps', { internal: true });
+    one.bridge('caps', 'Return');
+    expect(journal).toEqual(['open Inputs caps', 'open solve caps', 'open Return caps']);
   });
 });

@@ -24,6 +24,8 @@ export interface LabOptions {
   route?: Route;
   limits?: HeldLimits;
   whyGone?: () => string | undefined;
+  /** Another server's socket in place of `upstream`. */
+  upstreamPath?: string;
   /** Serves what comes through; every call is answered with OK when left out. */
   serve?: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
 }
@@ -44,7 +46,7 @@ export class Lab {
   readonly #connections = new Set<Connection>();
   readonly blocks = new LargeBlocks(openLog('silent'));
 
-  constructor({ route = pass, limits, whyGone = () => undefined, serve = answerOk }: LabOptions = {}) {
+  constructor({ route = pass, limits, whyGone = () => undefined, serve = answerOk, upstreamPath }: LabOptions = {}) {
     this.budget = new HeldBudget(limits);
     this.upstream = createHttp2Server({
       settings: { maxConcurrentStreams: 2 ** 31 },
@@ -63,8 +65,11 @@ export class Lab {
       serve(stream, headers);
     });
     const context = {
-      ...{ upstream: join(this.dir, 'upstream.sock'), route, budget: this.budget, log: openLog('silent'), whyGone },
+      ...{ route, budget: this.budget, log: openLog('silent'), whyGone },
+      upstream: upstreamPath ?? join(this.dir, 'upstream.sock'),
       blocks: this.blocks,
+      // Whoever keeps what was only lent is to notice.
+      onReuse: (memory: Buffer) => void memory.fill(0xdd),
       recorder: {
         ...{ solveStarted: none, status: none, solveEnded: none, solveQueued: none, solveMoved: none },
         activity: (delta: number) => {
@@ -74,7 +79,8 @@ export class Lab {
     };
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#sockets.add(socket);
-      const connection: Connection = new Connection(context, {}, socket, () => this.#connections.delete(connection));
+      const onClose = (): boolean => this.#connections.delete(connection);
+      const connection: Connection = new Connection(context, { socket, origin: {}, onClose });
       this.#connections.add(connection);
     });
   }

@@ -6,7 +6,11 @@ import { frameMessage, MessageReader } from '../../../agent/gate/messages.ts';
 function readAll(chunks: Buffer[]): { messages: Buffer[]; reader: MessageReader } {
   const messages: Buffer[] = [];
   const reader = new MessageReader((message) => messages.push(message));
-  for (const chunk of chunks) reader.push(chunk);
+  for (const chunk of chunks) {
+    const lent = Buffer.from(chunk);
+    reader.push(lent);
+    lent.fill(0xdd);
+  }
   return { messages, reader };
 }
 

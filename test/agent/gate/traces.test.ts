@@ -39,12 +39,22 @@ test('calls of no build are without a trace that has several', () => {
   expect(traces.ofNone(headers(trace('2')))).toEqual(headers(trace('2')));
 });
 
-test.each(['', 'nonsense', `00-${'1'.repeat(31)}-${'b'.repeat(16)}-01`])('what is no trace stays: %j', (value) => {
-  const traces = new Traces();
-  expect(traces.of('a', headers(value))).toEqual(headers(value));
-  expect(traces.of('b', headers(value))).toEqual(headers(value));
-  expect(traces.ofNone(headers(value))).toEqual(headers(value));
-});
+test.each([[], ['nonsense'], [`00-${'1'.repeat(31)}-${'b'.repeat(16)}-01`]])(
+  'a build without a trace gets its own: %j',
+  (...values) => {
+    const traces = new Traces();
+    const own = (ref: string): string | undefined => {
+      const given = values.flatMap((value) => headers(value));
+      const fields = traces.of(ref, given.length > 0 ? given : [[':path', '/x']]);
+      expect(fields.filter(([name]) => name === 'traceparent')).toHaveLength(1);
+      return traceOf(fields);
+    };
+    expect(own('a')).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
+    expect(own('a')).toBe(own('a'));
+    expect(own('b')).not.toBe(own('a'));
+    for (const value of values) expect(traces.ofNone(headers(value))).toEqual(headers(value));
+  },
+);
 
 test('traces are forgotten, the one that was not used for longest first', () => {
   const traces = new Traces();

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { maxConfigBytes, readConfigDrive } from '../../../agent/volumes/read-config-drive.ts';
+import { maxConfigBytes } from '../../../agent/config/index.ts';
+import { readConfigDrive } from '../../../agent/volumes/read-config-drive.ts';
 
 let dir = '';
 beforeEach(() => {

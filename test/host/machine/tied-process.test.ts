@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -84,3 +84,17 @@ test('what a dead monitor left is found by its environment and ended; the like o
   await other.exited;
   rmSync(dir, { recursive: true });
 });
+
+test('what is left is found in the middle of an exec too, when the kernel has no environment of it to show', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'bv-exec-'));
+  const script = join(dir, 'again');
+  writeFileSync(script, '#!/bin/sh\nexec "$0"\n', { mode: 0o755 });
+  const env = { ...quiet.env, [ownerEnv]: dir };
+  const child = await startTied({ ...quiet, file: script, args: [], env });
+  pids.push(child.pid);
+  const found = Array.from({ length: 50 }, () => findLeftovers(dir).length);
+  expect(found.filter((count) => count !== 1)).toEqual([]);
+  child.kill('SIGKILL');
+  await child.exited;
+  rmSync(dir, { recursive: true });
+}, 60_000);

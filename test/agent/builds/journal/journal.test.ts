@@ -5,6 +5,7 @@ import * as fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { OpenFiles } from '../../../../agent/builds/journal/open-files.ts';
 import { codecOf } from '../../../../common/descriptors.ts';
+import { pollUntil } from '../../../../common/wait.ts';
 import { makeJournal, passed, status, texts } from './lab.ts';
 
 let dir: string;
@@ -211,4 +212,61 @@ test('only so many files are open, whatever the number of journals', async () =>
     expect(stored && (await texts(stored)).length).toBe(6);
   }
   expect(files.size).toBe(0);
+});
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+
+/** Counts writes. */
+class CountedFiles extends OpenFiles {
+  writes = 0;
+  override append(path: string, bytes: Buffer): Promise<void> {
+    this.writes++;
+    return super.append(path, bytes);
+  }
+}
+
+test('what nobody waits for is written together, beginnings and ends at once, and all of it when somebody watches', async () => {
+  const files = new CountedFiles();
+  const { journal, path } = makeJournal(dir, { files });
+  journal.writeHead({ id: 'b1', ref: 'b1', route: 'session', startedAtMs: 5 });
+  journal.append({ started: { route: 'session' } });
+  await pollUntil({ limitMs: 5000, everyMs: 1, what: 'the head' }, () => sizeOf(path) > 0 || undefined);
+  expect(files.writes).toBe(1);
+  const atFirst = sizeOf(path);
+  for (let index = 0; index < 20; index++) {
+    journal.append(status(`line ${index}`));
+    await turn();
+  }
+  expect(files.writes).toBe(1);
+  // Nobody watches: they wait for one another, and not for ever.
+  await pollUntil({ limitMs: 5000, everyMs: 1, what: 'the statuses' }, () => sizeOf(path) > atFirst || undefined);
+  expect(files.writes).toBe(2);
+  journal.append(status('before the end'));
+  journal.append({ result: { error: null } });
+  await pollUntil({ limitMs: 90, everyMs: 1, what: 'the result' }, () => files.writes === 3 || undefined);
+  const watching = texts(journal);
+  journal.append(passed);
+  await journal.close();
+  expect(files.writes).toBe(4);
+  expect(await watching).toHaveLength(24);
+});
+
+test('a watcher that comes gets what waits to be written', async () => {
+  const { journal } = makeJournal(dir);
+  journal.append({ started: { route: 'session' } });
+  await turn();
+  journal.append(status('one'));
+  const began = performance.now();
+  for await (const { seq } of journal.watch(0)) if (seq === 2) break;
+  expect(performance.now() - began).toBeLessThan(90);
+  await journal.close();
+});
+
+test('much that nobody waits for is written before its time', async () => {
+  const files = new CountedFiles();
+  const { journal } = makeJournal(dir, { files });
+  for (let index = 0; index < 4; index++) journal.append(status('x'.repeat(100_000)));
+  await turn();
+  expect(files.writes).toBe(1);
+  await journal.close();
 });

@@ -33,10 +33,21 @@ describe('the gauge', () => {
     await writeFile(join(dir, 'memory.pressure'), psi(12.5, 3.25));
     await writeFile(join(dir, 'memory.max'), '1000\n');
     await writeFile(join(dir, 'memory.current'), '900\n');
-    await writeFile(join(dir, 'memory.stat'), 'anon 100\ninactive_file 400\nactive_file 1\n');
+    const stat = [
+      'anon 100',
+      'file_dirty 20',
+      'file_writeback 30',
+      'inactive_file 400',
+      'active_file 40',
+      'slab_reclaimable 10',
+    ];
+    await writeFile(join(dir, 'memory.stat'), `${stat.join('\n')}\n`);
     const gauge = openMemoryGauge(dir);
     expect(gauge.lacks).toBeUndefined();
     expect(gauge.look()).toEqual({ someAvg10: 12.5, fullAvg10: 3.25, used: 0.5 });
+    // A cache of files that were read again and again fills a cgroup up to its limit, and keeps no build from running.
+    await writeFile(join(dir, 'memory.stat'), 'anon 100\ninactive_file 100\nactive_file 700\n');
+    expect(gauge.look().used).toBe(0.1);
     await writeFile(join(dir, 'memory.max'), 'max\n');
     expect(gauge.look().used).toBeUndefined();
   });

@@ -1,0 +1,224 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import type { Call, CallEnd, CallTap } from '../../../agent/gate/call.ts';
+import { grpcCodes } from '../../../agent/gate/status.ts';
+import { FrameReader } from '../../../agent/gate/wire/frame-reader.ts';
+import { errorCodes, frameTypes, preface, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
+import { settingIds, settingsAck, settingsFrame } from '../../../agent/gate/wire/settings.ts';
+import { pollUntil } from '../../../common/wait.ts';
+import { callHeaders, headers, literal } from '../../../soak/fuzz/wire.ts';
+import { endOf, Lab, type LabOptions, request } from './lab.ts';
+
+let lab: Lab;
+async function open(options?: LabOptions): Promise<Lab> {
+  lab = new Lab(options);
+  await lab.start();
+  return lab;
+}
+afterEach(() => lab.stop());
+
+const settled = (what: string, done: () => boolean, limitMs = 5_000): Promise<true> =>
+  pollUntil({ limitMs, everyMs: 5, what }, () => done() || undefined);
+
+/** Somebody who writes frames as they please. */
+class Peer {
+  readonly socket: Socket;
+  #chunks: Buffer[] = [];
+
+  constructor() {
+    this.socket = connect(lab.socket);
+    this.socket.on('error', () => undefined);
+    this.socket.on('data', (chunk: Buffer) => this.#chunks.push(chunk));
+    this.socket.write(Buffer.concat([preface, settingsFrame([])]));
+  }
+
+  /** Bytes that have come. */
+  get bytes(): number {
+    return this.#chunks.reduce((bytes, chunk) => bytes + chunk.length, 0);
+  }
+
+  /** Every frame that has come. */
+  get frames(): Buffer[] {
+    const bytes = Buffer.concat(this.#chunks);
+    this.#chunks = [bytes];
+    const found: Buffer[] = [];
+    for (let at = 0; at + 9 <= bytes.length; ) {
+      const end = at + 9 + bytes.readUIntBE(at, 3);
+      found.push(bytes.subarray(at, end));
+      at = end;
+    }
+    return found;
+  }
+
+  has(frame: Buffer): boolean {
+    return this.frames.some((found) => found.equals(frame));
+  }
+
+  /** Code of the last frame when that is GOAWAY. */
+  get goneBy(): number | undefined {
+    const last = this.frames.at(-1);
+    return last?.[3] === frameTypes.goAway ? last.readUInt32BE(13) : undefined;
+  }
+}
+
+/** A buildkitd that says what a test has it say, and acknowledges every SETTINGS. */
+class FakeUpstream {
+  readonly #dir = mkdtempSync(join(tmpdir(), 'bv-up-'));
+  readonly path = join(this.#dir, 'bk.sock');
+  readonly frames: Buffer[] = [];
+  readonly #server: Server;
+  #socket: Socket | undefined;
+
+  constructor(first: Buffer) {
+    this.#server = createServer((socket) => {
+      this.#socket = socket;
+      socket.on('error', () => undefined);
+      socket.write(first);
+      let skip = preface.length;
+      const reader = new FrameReader((frame) => {
+        this.frames.push(Buffer.from(frame));
+        if (frame[3] === frameTypes.settings && frame[4] === 0) socket.write(settingsAck());
+      });
+      socket.on('data', (chunk: Buffer) => {
+        const from = Math.min(skip, chunk.length);
+        skip -= from;
+        reader.push(chunk.subarray(from));
+      });
+    }).listen(this.path);
+  }
+
+  say(...frames: Buffer[]): void {
+    this.#socket?.write(Buffer.concat(frames));
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#socket?.destroy();
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+}
+
+function holder(): { calls: Call[]; ends: CallEnd[]; route: (call: Call) => CallTap } {
+  const calls: Call[] = [];
+  const ends: CallEnd[] = [];
+  const route = (call: Call): CallTap => {
+    calls.push(call);
+    return { ended: (end) => void ends.push(end) };
+  };
+  return { calls, ends, route };
+}
+
+const call = (stream: number, more?: Buffer): Buffer => headers(stream, callHeaders('/a.B/C', more));
+
+test.each([
+  ['held', false],
+  ['open', true],
+])(
+  "a %s call's window that grows too large ends the call alone, and harms nobody who lets it go",
+  async (_, isOpen) => {
+    const { calls, ends, route } = holder();
+    await open({ route, serve: () => undefined });
+    const peer = new Peer();
+    peer.socket.write(call(1));
+    await settled('the call', () => calls.length === 1);
+    if (isOpen) calls[0]?.open();
+    peer.socket.write(Buffer.concat(Array.from({ length: 3 }, () => windowUpdate(1, 2 ** 31 - 1))));
+    await settled('the reset', () => peer.has(rstStream(1, errorCodes.flowControlError)));
+    expect(ends).toHaveLength(1);
+    // What lets a call go is often another connection's turn.
+    expect(() => calls[0]?.open()).not.toThrow();
+    peer.socket.write(call(3));
+    await settled('another call on the same connection', () => calls.length === 2);
+    peer.socket.destroy();
+  },
+);
+
+test('changes of the window cost no more where many calls are held', async () => {
+  const { calls, route } = holder();
+  const upstream = new FakeUpstream(settingsFrame([]));
+  await open({ route, upstreamPath: upstream.path });
+  const peer = new Peer();
+  const many = 19_000;
+  peer.socket.write(Buffer.concat(Array.from({ length: many }, (_, index) => call(2 * index + 1))));
+  await settled('the calls', () => calls.length === many);
+  const before = process.cpuUsage();
+  const change = settingsFrame([[settingIds.initialWindowSize, 1000]]);
+  const changes = 100_000;
+  peer.socket.write(Buffer.concat(Array.from({ length: changes }, () => change)));
+  await settled('the acknowledgements', () => peer.bytes > 9 * changes, 20_000);
+  const { user, system } = process.cpuUsage(before);
+  expect((user + system) / 1e6).toBeLessThan(3.5);
+  peer.socket.destroy();
+  upstream.close();
+}, 30_000);
+
+test('answers that a client asks for and has no window for end its connection', async () => {
+  const ok = { code: grpcCodes.ok, message: '', details: undefined };
+  await open({
+    route: (asked) => {
+      asked.answer(ok, Buffer.alloc(1_000));
+      return {};
+    },
+  });
+  const peer = new Peer();
+  let stream = 1;
+  for (let write = 0; write < 500 && !peer.socket.destroyed; write++) {
+    const asked = Array.from({ length: 200 }, () => {
+      const next = call(stream);
+      stream += 2;
+      return next;
+    });
+    if (!peer.socket.write(Buffer.concat(asked)))
+      await Promise.race([once(peer.socket, 'drain'), once(peer.socket, 'close')]);
+  }
+  await settled('the end', () => peer.goneBy === errorCodes.enhanceYourCalm && peer.socket.destroyed);
+}, 30_000);
+
+test('what is held of headers is counted: a call whose headers there is no room for is refused', async () => {
+  const { calls, route } = holder();
+  await open({ route, limits: { calls: 100, bytes: 200_000 } });
+  const peer = new Peer();
+  const large = (stream: number): Buffer => {
+    const frames: Buffer[] = [];
+    for (const part of [1, 2, 3]) frames.push(literal(`x-${part}`, 'h'.repeat(15_000)));
+    return blockOf(stream, callHeaders('/a.B/C', Buffer.concat(frames)));
+  };
+  for (const stream of [1, 3, 5, 7, 9]) peer.socket.write(large(stream));
+  await settled('the calls', () => calls.length === 5);
+  expect(lab.budget.calls).toBe(4);
+  expect(lab.budget.bytes).toBeGreaterThan(180_000);
+  peer.socket.destroy();
+  await settled('their end', () => lab.budget.calls === 0);
+  expect(lab.budget.bytes).toBe(0);
+});
+
+test('headers on a stream that is over reset it, and nothing else', async () => {
+  await open();
+  const peer = new Peer();
+  const whole = headers(5, callHeaders('/a.B/C'), 1);
+  peer.socket.write(Buffer.concat([whole, call(3)]));
+  await settled('the reset', () => peer.has(rstStream(3, errorCodes.streamClosed)));
+  const other = request(lab.client());
+  other.end();
+  expect(await endOf(other)).toMatchObject({ code: '0' });
+  peer.socket.destroy();
+});
+
+/** A header block of any length, as HEADERS and CONTINUATION. */
+function blockOf(stream: number, block: Buffer): Buffer {
+  const frames: Buffer[] = [];
+  for (let at = 0; at < block.length; at += 16_000) {
+    const part = block.subarray(at, at + 16_000);
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(part.length, 0, 3);
+    head[3] = at === 0 ? frameTypes.headers : frameTypes.continuation;
+    head[4] = at + 16_000 >= block.length ? 4 : 0;
+    head.writeUInt32BE(stream, 5);
+    frames.push(head, part);
+  }
+  return Buffer.concat(frames);
+}
