@@ -11,9 +11,8 @@ export interface StepsBridge {
 
 /**
  * How buildkitd attaches a step to the bridge, as a network configuration of CNI 1.0.0. It is BuildKit's own bridge mode
- * (util/network/cniprovider/bridge.go) without `ipMasq` and without the firewall plugin, which call iptables a dozen times for each step and
- * more than forty times before buildkitd listens: one rule for the whole subnet does what theirs do per address
- * (`renderStepsRules`).
+ * (util/network/cniprovider/bridge.go) without `ipMasq` and the firewall plugin, which call iptables some forty times for each namespace,
+ * and for a first one before buildkitd listens: one rule for the whole subnet does what theirs do per address (`renderStepsRules`).
  */
 export function renderCniConfig({ name, subnet }: StepsBridge): string {
   const ipam = { type: 'host-local', ranges: [[{ subnet }]] };
