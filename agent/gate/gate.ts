@@ -4,11 +4,15 @@ import type { Logger } from '../log.ts';
 import type { Admission } from './admission/disk.ts';
 import type { MemoryLook } from './admission/memory-look.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
+import { Connections } from './connections.ts';
 import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
 import { LargeBlocks } from './errors/index.ts';
 import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { HeldBudget } from './streams/held-budget.ts';
+
+/** Most connections of clients, our own builds' aside: of two descriptors each, where a process may have 4096 as root and without more rights. */
+const mostConnections = 1_500;
 
 /** What a {@link Gate} needs. */
 export interface GateOptions {
@@ -19,6 +23,8 @@ export interface GateOptions {
   log: Logger;
   /** Most builds that run at once; the rest wait. */
   maxBuilds: number;
+  /** Most connections of clients; 1500 when left out. */
+  maxConnections?: number;
   /** Whether there is room on the cache volume; there is, when left out. */
   admission?: Admission;
   /** How short memory is; it is not looked at when left out. */
@@ -38,10 +44,20 @@ export class Gate {
   readonly #context: ConnectionContext;
   readonly #desk: Desk;
   readonly #calls: OwnCalls;
-  readonly #connections = new Set<Connection>();
+  readonly #connections: Connections;
   #closed = false;
 
-  constructor({ upstream, recorder, log, admission, whyGone = () => undefined, blocks, ...rest }: GateOptions) {
+  constructor({
+    upstream,
+    recorder,
+    log,
+    admission,
+    whyGone = () => undefined,
+    blocks,
+    maxConnections = mostConnections,
+    ...rest
+  }: GateOptions) {
+    this.#connections = new Connections(maxConnections, log);
     this.#calls = new OwnCalls(upstream, log);
     this.#desk = new Desk({ ...rest, recorder, disk: admission, calls: this.#calls, log });
     this.#context = {
@@ -79,7 +95,11 @@ export class Gate {
       socket.destroy();
       return;
     }
-    const onClose = (): boolean => this.#connections.delete(connection);
+    if (origin.build === undefined && !this.#connections.hasRoom()) {
+      this.#connections.refuse(socket);
+      return;
+    }
+    const onClose = (): void => this.#connections.delete(connection);
     const connection: Connection = new Connection(this.#context, { socket, origin, maxWrite, onClose });
     this.#connections.add(connection);
   }
@@ -102,7 +122,7 @@ export class Gate {
   /** Ends all connections and takes no more; resolves when buildkitd has let go of the solves that ran, which is bounded. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const connection of this.#connections) connection.close();
+    this.#connections.close();
     await this.#desk.allEnded();
     this.#calls.close();
     this.#context.blocks.close();

@@ -34,19 +34,20 @@ const pauseMs = 250;
 export async function followGuest(options: FollowOptions): Promise<void> {
   const { signal } = options;
   let limitMs = options.bootLimitMs;
-  let heardAt = performance.now();
-  const hear = (state: MachineState): void => {
-    heardAt = performance.now();
-    limitMs = awayLimitMs;
-    options.onState(state);
-    if (state.phase === 'FAILED' && !state.stays) throw guestError(state);
-  };
+  let awaySince = performance.now();
   while (!signal.aborted) {
-    const leftMs = Math.max(1, limitMs - (performance.now() - heardAt));
-    const broken = await followOnce(options, leftMs, hear);
+    let wasThere = false;
+    const leftMs = Math.max(1, limitMs - (performance.now() - awaySince));
+    const broken = await followOnce(options, leftMs, (state) => {
+      wasThere = true;
+      options.onState(state);
+      if (state.phase === 'FAILED' && !state.stays) throw guestError(state);
+    });
     if (signal.aborted) return;
     options.log(`the guest's state cannot be followed just now: ${broken?.message ?? 'the stream ended'}`);
-    if (performance.now() - heardAt > limitMs)
+    // A state is only told when it changes, which may be hours ago; that the stream lives is seen by its pings.
+    if (wasThere) [awaySince, limitMs] = [performance.now(), awayLimitMs];
+    if (performance.now() - awaySince > limitMs)
       throw new BuildvisorError('TIMED_OUT', `It was silent for ${limitMs / 1000} s`, { cause: broken });
     await sleepFor(pauseMs, undefined, { signal }).catch(() => undefined);
   }

@@ -80,6 +80,7 @@ export interface TestGateOptions {
   /** Most bytes of one write to a client. */
   maxWrite?: number;
   maxBuilds?: number;
+  maxConnections?: number;
   admission?: Admission;
   /** What reads long header blocks. */
   blocks?: LargeBlocks;

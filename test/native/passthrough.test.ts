@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { type IPty, spawn as spawnPty } from '@lydell/node-pty';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { writeString } from '../../common/protobuf.ts';
 import { pollUntil } from '../../common/wait.ts';
@@ -18,6 +17,7 @@ import {
   type TestBuildkitd,
   toolsDir,
 } from './buildkitd.ts';
+import { debugBuild, watch } from './debug-build.ts';
 import { openGate, type TestGate } from './gate.ts';
 import { listMethods, type RawCall, type RawOutcome, rawCall, rawClient } from './raw-calls.ts';
 
@@ -259,18 +259,7 @@ describe('buildx', () => {
       buildkitd.dir,
       'FROM scratch\nCOPY busybox /bin/sh\nRUN echo left behind > /left; exit 5\n',
     );
-    // Makes the builder.
-    await buildx(gate.socket, state(), ['inspect']);
-    const { name } = readBuilder(await buildx(gate.socket, state(), ['ls', '--format', '{{json .}}']), gate.socket);
-    const pty = spawnPty(
-      join(toolsDir(), 'buildx'),
-      ['--builder', name, 'debug', '--on=error', 'build', '--progress=plain', context],
-      {
-        cols: 100,
-        rows: 30,
-        env: { ...process.env, BUILDX_CONFIG: state(), BUILDX_GIT_INFO: '0', BUILDX_EXPERIMENTAL: '1', TERM: 'xterm' },
-      },
-    );
+    const pty = await debugBuild(gate.socket, state(), context);
     const screen = watch(pty);
     try {
       await screen.until(/\/ # /);
@@ -286,27 +275,3 @@ describe('buildx', () => {
     }
   });
 });
-
-/** The builder that was made for a socket. */
-function readBuilder({ stdout }: { stdout: unknown }, socket: string): { name: string } {
-  const builders = String(stdout)
-    .split('\n')
-    .flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []));
-  const found = builders.find(({ Nodes }) => JSON.stringify(Nodes ?? '').includes(socket));
-  if (!found) throw new Error(`no builder for ${socket} in ${stdout}`);
-  return { name: found.Name };
-}
-
-/** What a terminal has been sent so far. */
-function watch(pty: IPty): { until(pattern: RegExp): Promise<true> } {
-  let text = '';
-  pty.onData((data) => {
-    text += data;
-  });
-  return {
-    until: (pattern) =>
-      pollUntil({ limitMs: 120_000, everyMs: 20, what: `${pattern} in ${JSON.stringify(text)}` }, () =>
-        pattern.test(text) ? true : undefined,
-      ).catch((error) => Promise.reject(new Error(`${error.message}; the terminal shows ${text}`))),
-  };
-}

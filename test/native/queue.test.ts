@@ -1,5 +1,8 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
 import { BuildvisorError } from '../../common/errors.ts';
@@ -13,7 +16,9 @@ import {
   startBuildkitd,
   type TestBuildkitd,
 } from './buildkitd.ts';
+import { debugBuild, watch } from './debug-build.ts';
 import { openGate, type TestGate } from './gate.ts';
+import { SlowSocket } from './slow-socket.ts';
 
 let buildkitd: TestBuildkitd;
 let gate: TestGate;
@@ -148,3 +153,53 @@ test('the log of a build of long ago is there at once, also while builds wait', 
   for (const { ref: waiting } of [...gate.recorder.queued, ...gate.recorder.starts]) await gate.gate.cancel(waiting);
   for (const { ended } of [first, second]) expect((await ended).exitCode).toBe(1);
 }, 60_000);
+
+test('somebody at a prompt in a container does not keep others from building', async () => {
+  const context = await makeContext(
+    buildkitd.dir,
+    'FROM scratch\nCOPY busybox /bin/sh\nRUN echo left > /left; exit 5\n',
+  );
+  const pty = await debugBuild(gate.socket, `${buildkitd.dir}/debug`, context);
+  const screen = watch(pty);
+  try {
+    await screen.until(/\/ # /);
+    const { ended } = await build(3);
+    const result = await ended;
+    expect(result.exitCode, String(result.stderr)).toBe(0);
+    expect(gate.gate.slots).toMatchObject({ running: 0, parked: 1, waiting: 0 });
+    pty.write('read a < /left; echo "$((40 + 2)) $a"\r');
+    await screen.until(/42 left/);
+    expect(gate.gate.slots).toMatchObject({ running: 1, parked: 0 });
+  } finally {
+    pty.kill('SIGKILL');
+  }
+  await until('its end', () => gate.recorder.outcomes.size === 2);
+}, 120_000);
+
+test('a build that waits keeps its session though its client hears everything seconds late', async () => {
+  const sockets: SlowSocket[] = [];
+  const path = `${buildkitd.dir}/slow.sock`;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const slow = new SlowSocket(socket);
+    sockets.push(slow);
+    slow.pipe(connect(gate.socket)).pipe(slow);
+  }).listen(path);
+  await once(server, 'listening');
+  try {
+    // Its session tells how sessions are greeted.
+    expect((await (await build(0, path)).ended).exitCode).toBe(0);
+    const first = await build(14, path);
+    await until('the first to run', () => gate.gate.slots.running === 1);
+    const second = await build(0, path);
+    await until('another to wait', () => gate.gate.slots.waiting === 1);
+    for (const socket of sockets.slice(-1)) socket.ms = 7_000;
+    await sleep(6_000);
+    for (const socket of sockets.slice(-1)) socket.ms = 0;
+    for (const { ended } of [first, second]) {
+      const result = await ended;
+      expect(result.exitCode, String(result.stderr)).toBe(0);
+    }
+  } finally {
+    server.close();
+  }
+}, 120_000);

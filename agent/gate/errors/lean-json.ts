@@ -23,11 +23,6 @@ export class LeanJson {
     this.value = parse(rest);
   }
 
-  /** Whether it has any long string. */
-  get isLean(): boolean {
-    return this.#strings.length > 0;
-  }
-
   /** The bytes between the quotes of a string that was left out; undefined of anything else. They are not unescaped. */
   longString(value: unknown): Buffer | undefined {
     if (typeof value !== 'string' || !value.startsWith(this.#mark)) return undefined;

@@ -6,7 +6,7 @@ import { fieldBytes, Table } from './table.ts';
 
 /** Limits of a {@link HpackDecoder}. */
 export interface DecoderOptions {
-  /** Bytes of the dynamic table that the peer may use at most: our SETTINGS_HEADER_TABLE_SIZE, or 4096 until it knows of that. */
+  /** Bytes of the dynamic table that the peer may use at most: SETTINGS_HEADER_TABLE_SIZE, which is 4096 until the peer knows of ours. */
   tableSize: number;
   /** Longest header list that is given out, in bytes as RFC 9113 counts it (6.5.2): names, values and 32 a field. */
   maxListBytes: number;
@@ -15,9 +15,9 @@ export interface DecoderOptions {
 /** Decodes the header blocks of one direction of a connection, in their order (RFC 7541). */
 export class HpackDecoder {
   readonly #maxListBytes: number;
+  readonly #limit: number;
   readonly #table: Table;
   readonly #huffman = new HuffmanReader();
-  #limit: number;
   #block: Buffer = none;
   #at = 0;
 
@@ -25,11 +25,6 @@ export class HpackDecoder {
     this.#table = new Table(tableSize);
     this.#limit = tableSize;
     this.#maxListBytes = maxListBytes;
-  }
-
-  /** The peer knows of another SETTINGS_HEADER_TABLE_SIZE: it has acknowledged it. Its next block says so first, if it is less. */
-  setTableSize(bytes: number): void {
-    this.#limit = bytes;
   }
 
   /**
@@ -60,7 +55,6 @@ export class HpackDecoder {
       if (size > this.#limit) throw new HpackError(`a table of ${size} bytes is larger than ${this.#limit}`);
       this.#table.resize(size);
     }
-    if (this.#table.most > this.#limit) throw new HpackError('the table was to be made smaller');
   }
 
   #readField(): HeaderField {

@@ -18,11 +18,6 @@ export class Table {
     this.#most = most;
   }
 
-  /** Its size in bytes, that it may not grow over. */
-  get most(): number {
-    return this.#most;
-  }
-
   /** Changes its size; the oldest fields over it are forgotten. */
   resize(most: number): void {
     this.#most = most;

@@ -12,12 +12,15 @@ export function bridgeRoute(context: RouteContext, call: Call): CallTap {
     return {};
   }
   if (call.path === `${bridge}Ping`) return pingRoute(context, call, ref);
+  const isConversation = call.path === `${bridge}ExecProcess`;
+  let said: (() => void) | undefined;
   const open = (): void => {
     call.headers = traces.of(ref, call.headers);
     const { turns } = solves.find(ref) ?? {};
-    if (turns) turns.begin(call, call.path === `${bridge}Return`);
+    if (turns && isConversation) said = turns.converse(call);
+    else if (turns) turns.begin(call, call.path === `${bridge}Return`);
     else call.open();
   };
   solves.whenOpen(ref, { call, open });
-  return {};
+  return isConversation ? { request: () => said?.(), response: () => said?.() } : {};
 }

@@ -4,6 +4,8 @@ import type { GrpcStatus } from '../status.ts';
 
 /** How long a build may have no call in flight before it gives its slot up, in milliseconds. */
 const quietMs = 50;
+/** How long a conversation may be silent before it counts as no call in flight, in milliseconds: somebody sits at a prompt and thinks. */
+const silenceMs = 10_000;
 
 /**
  * The turns of a build whose client is its frontend: it needs its slot only while a call of it to the LLBBridge is in flight.
@@ -38,6 +40,39 @@ export class Turns {
     });
     this.#waiting.add(call);
     this.#slots.resume(this.#ticket, () => this.#openAll());
+  }
+
+  /**
+   * Lets a call go as soon as the build has its slot that lasts for as long as somebody uses it, such as a process in a container.
+   * It needs the slot while something is said. It is not held back when it speaks again and there is no slot: the build takes the next one.
+   * @returns to be called when something is said, either way
+   */
+  converse(call: Call): () => void {
+    let isSilent = false;
+    this.begin(call, false);
+    const timer = setTimeout(() => {
+      if (!call.isOpen) timer.refresh();
+      else if (!isSilent) {
+        isSilent = true;
+        this.#inFlight--;
+        this.rest();
+      }
+    }, silenceMs);
+    call.whenOver(() => {
+      clearTimeout(timer);
+      // Its end counts once.
+      if (isSilent) this.#inFlight++;
+      isSilent = false;
+    });
+    return () => {
+      if (call.isOver) return;
+      timer.refresh();
+      if (!isSilent) return;
+      isSilent = false;
+      clearTimeout(this.#timer);
+      this.#inFlight++;
+      this.#slots.resume(this.#ticket, () => this.#openAll());
+    };
   }
 
   /** Nothing may be in flight just now: if so for long, the slot is given up. */

@@ -71,10 +71,12 @@ export class CallStream implements Call {
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    if (!this.#held.enter(this.headers)) {
+    const headers = this.#held.enter(this.headers);
+    if (!headers) {
       this.answer(tooMuchHeld);
       return;
     }
+    this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
   }

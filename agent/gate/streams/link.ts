@@ -1,4 +1,5 @@
 import { firstWindow, frameHeaderBytes, pingAck } from '../wire/frames.ts';
+import type { Gathering } from '../wire/gathering.ts';
 import type { Outlet } from '../wire/outlet.ts';
 import type { CallStream } from './call-stream.ts';
 import { HeaderWriter } from './header-writer.ts';
@@ -12,6 +13,7 @@ export interface LinkEnds {
   upstream: Outlet;
   budget: HeldBudget;
   whyGone: () => string;
+  gathering: Gathering;
   /** Runs steps that had to wait for something, and sees to what they throw and to what follows of them. */
   later: (steps: () => void) => void;
 }
@@ -29,6 +31,8 @@ export class Link {
   readonly upPings: WindowPings;
   /** PINGs of the client, about the DATA that it gets. */
   readonly downPings: WindowPings;
+  /** Whether what comes from buildkitd is read as it comes. */
+  readonly gathering: Gathering;
   readonly toClient = new HeaderWriter();
   readonly toUpstream = new HeaderWriter();
   /** Calls by their stream at the client. */
@@ -59,7 +63,8 @@ export class Link {
   readonly later: (steps: () => void) => void;
   #nextUpstream = 1;
 
-  constructor({ client, upstream, budget, whyGone, later }: LinkEnds) {
+  constructor({ client, upstream, budget, gathering, whyGone, later }: LinkEnds) {
+    this.gathering = gathering;
     this.whyGone = whyGone;
     this.later = later;
     this.client = client;

@@ -117,7 +117,7 @@ describe('what waits', () => {
     vi.advanceTimersByTime(4999);
     expect(journal).toEqual([]);
     vi.advanceTimersByTime(1);
-    expect(journal).toEqual(['open session t', 'open status older']);
+    expect([...journal].sort()).toEqual(['open session t', 'open status older']);
   });
 
   test('of sessions that nobody names some go to buildkitd, and the others are greeted; a build has its own all the same', () => {
@@ -184,6 +184,8 @@ describe('what waits', () => {
     for (const word of [...words, Buffer.from('more')]) known.respond(word);
     const held = one.session('t');
     one.solve('c', { session: 't' });
+    vi.advanceTimersByTime(1000);
+    expect(held.early).toBeDefined();
     vi.advanceTimersByTime(60_000);
     expect(held.isOpen).toBe(false);
     expect(held.early).toEqual(Buffer.concat(words.map(frameMessage)));
@@ -202,6 +204,11 @@ describe('what waits', () => {
     vi.advanceTimersByTime(60_000);
     expect(sessions.filter(({ isOpen }) => isOpen)).toHaveLength(32);
     const held = sessions[500];
+    const late = one.session('late');
+    // A busy client has sent it late, and gives it up 10 s after it meant to.
+    vi.advanceTimersByTime(1000);
+    expect(late.early).toEqual(Buffer.concat(words.map(frameMessage)));
+    late.end();
     expect(held?.early).toEqual(Buffer.concat(words.map(frameMessage)));
     const a = one.solve('a', plain);
     one.solve('b', { ...plain, session: 's500' });
@@ -211,6 +218,23 @@ describe('what waits', () => {
     finish(a);
     expect(held?.isOpen).toBe(true);
     expect(journal).toContain('open solve b');
+  });
+
+  test('a Status waits for the Solve of a client that is busy with thousands of builds', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    one.status('a');
+    for (let index = 0; index < 1000; index++) one.session(`s${index}`);
+    vi.advanceTimersByTime(20_000);
+    expect(journal).not.toContain('open status a');
+    one.solve('b', plain);
+    one.solve('a', plain);
+    vi.advanceTimersByTime(60_000);
+    expect(journal).not.toContain('open status a');
+    // Another client prepares none, and its Solve does not come.
+    client().status('c');
+    vi.advanceTimersByTime(5000);
+    expect(journal).toContain('open status c');
   });
 
   test('a Solve is read as it comes, in bits, and no further than a client may send', () => {
@@ -491,5 +515,74 @@ describe('what waits for nothing', () => {
     one.solve('caps', { internal: true });
     one.bridge('caps', 'Return');
     expect(journal).toEqual(['open Inputs caps', 'open solve caps', 'open Return caps']);
+  });
+});
+
+describe('somebody at a prompt in a container', () => {
+  const key = Buffer.from('x');
+
+  test('does not keep others from building, and has the slot again once it is free', () => {
+    const { desk, journal, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    const exec = client().bridge('a', 'ExecProcess');
+    const b = client().solve('b', plain);
+    for (let second = 0; second < 60; second++) {
+      vi.advanceTimersByTime(5_000);
+      if (second % 2 === 0) exec.say(key);
+      else exec.respond(key);
+    }
+    expect(b.isOpen).toBe(false);
+    vi.advanceTimersByTime(10_100);
+    expect(b.isOpen).toBe(true);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 1 });
+    // It speaks: the next slot is its, before a new build's.
+    const c = client().solve('c', plain);
+    exec.say(key);
+    vi.advanceTimersByTime(100);
+    finish(b);
+    expect(c.isOpen).toBe(false);
+    vi.advanceTimersByTime(10_100);
+    expect(c.isOpen).toBe(true);
+    finish(c);
+    exec.end();
+    client().bridge('a', 'Return');
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0, waiting: 0 });
+    expect(journal).toContain('open Return a');
+  });
+
+  test('however it ends, what is in flight is counted right', () => {
+    const { desk, client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    for (const end of ['leave', 'end'] as const)
+      for (const silent of [false, true]) {
+        const exec = client().bridge('a', 'ExecProcess');
+        vi.advanceTimersByTime(silent ? 20_000 : 5_000);
+        expect(desk.slots).toMatchObject({ running: silent ? 0 : 1, parked: silent ? 1 : 0 });
+        exec[end]();
+        vi.advanceTimersByTime(100);
+        expect(desk.slots).toMatchObject({ running: 0, parked: 1 });
+      }
+    const exec = client().bridge('a', 'ExecProcess');
+    const solve = client().bridge('a', 'Solve');
+    vi.advanceTimersByTime(20_000);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0 });
+    solve.end();
+    vi.advanceTimersByTime(100);
+    expect(desk.slots).toMatchObject({ running: 0, parked: 1 });
+    exec.say(key);
+    expect(desk.slots).toMatchObject({ running: 1, parked: 0 });
+  });
+
+  test('a call that waits for the slot when it speaks is let go with it', () => {
+    const { client } = openDesk({ maxBuilds: 1 });
+    client().solve('a');
+    const exec = client().bridge('a', 'ExecProcess');
+    const b = client().solve('b', plain);
+    vi.advanceTimersByTime(10_100);
+    const solve = client().bridge('a', 'Solve');
+    exec.say(key);
+    expect(solve.isOpen).toBe(false);
+    finish(b);
+    expect(solve.isOpen).toBe(true);
   });
 });

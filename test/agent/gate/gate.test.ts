@@ -39,6 +39,42 @@ afterEach(async () => {
 
 const head = [':method', 'POST', ':path', '/a.B/C', ':scheme', 'http', ':authority', 'localhost'];
 
+test('where there are as many connections as may be, an idle one makes room, or else the new one is told', async () => {
+  const few = await openGate(dir, join(dir, 'upstream.sock'), { maxConnections: 2 });
+  const sessions: ClientHttp2Session[] = [];
+  const open = (): ClientHttp2Session => {
+    const session = openSession('http://localhost', { createConnection: () => connect(few.socket) });
+    session.on('error', () => undefined);
+    sessions.push(session);
+    return session;
+  };
+  const begin = async (session: ClientHttp2Session): Promise<void> => {
+    // Held, as its message does not come.
+    const call = session.request([...head.with(3, '/moby.buildkit.v1.Control/Solve')], { endStream: false });
+    call.on('error', () => undefined);
+    await expect.poll(() => few.recorder.open).toBe(sessions.length);
+  };
+  try {
+    await begin(open());
+    const idle = connect(few.socket);
+    await once(idle, 'data');
+    const ended = once(idle.resume(), 'close');
+    await begin(open());
+    await ended;
+    const refused = open();
+    const [code, , words] = await once(refused, 'goaway');
+    expect([code, String(words)]).toEqual([11, 'too many connections to this builder']);
+    sessions[0]?.destroy();
+    await expect.poll(() => few.recorder.open).toBe(1);
+    const call = open().request(head);
+    const [headers] = await once(call.end(), 'response');
+    expect(headers['grpc-status']).toBe('0');
+  } finally {
+    for (const session of sessions) session.destroy();
+    await few.stop();
+  }
+});
+
 test('a header that a client repeats passes as it came', async () => {
   const options = { createConnection: () => connect(gate.socket), strictSingleValueFields: false };
   const session = openSession('http://localhost', options);

@@ -70,6 +70,11 @@ export class ScriptedCall implements Call {
     else this.#whenOver.push(then);
   }
 
+  /** Its client sends one more message. */
+  say(message: Buffer): void {
+    this.#tap.request?.(frameMessage(message));
+  }
+
   /** buildkitd answers a message. */
   respond(message: Buffer): void {
     this.#tap.response?.(frameMessage(message));

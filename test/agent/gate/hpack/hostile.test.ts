@@ -32,17 +32,12 @@ test('the table is as large as was said, and no larger', () => {
   expect(() => decode('3f e1 1f 82', 4095)).toThrow(HpackError);
 });
 
-test('a table that must be smaller is so from the next block, which says it', () => {
+test('a table that is made smaller forgets', () => {
   const decoder = new HpackDecoder({ tableSize: 4096, maxListBytes: 4096 });
   const field = decoder.decode(Buffer.from('4001610162', 'hex'));
   expect(decoder.decode(Buffer.from('be', 'hex'))).toEqual(field);
-  decoder.setTableSize(0);
-  expect(() => decoder.decode(Buffer.from('be', 'hex'))).toThrow('made smaller');
-  const other = new HpackDecoder({ tableSize: 4096, maxListBytes: 4096 });
-  other.decode(Buffer.from('4001610162', 'hex'));
-  other.setTableSize(0);
-  expect(other.decode(Buffer.from('204001630164', 'hex'))).toEqual([['c', 'd']]);
-  expect(() => other.decode(Buffer.from('be', 'hex'))).toThrow('there is no field 62');
+  expect(decoder.decode(Buffer.from('204001630164', 'hex'))).toEqual([['c', 'd']]);
+  expect(() => decoder.decode(Buffer.from('be', 'hex'))).toThrow('there is no field 62');
 });
 
 test('a list bomb, one field of the table named over and over, costs nothing and does not end the connection', () => {
