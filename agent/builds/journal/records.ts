@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { readFields } from '../../../common/protobuf.ts';
-import { ByteReader } from '../bytes.ts';
+import { ByteReader } from '../byte-reader.ts';
 
 /** An event as it is kept: its number and its serialised form. */
 export interface StoredEvent {
@@ -87,19 +87,32 @@ function seqOf(event: Buffer): number {
   return 0;
 }
 
-/** A `buildvisor.v1.BuildEvent` with a status (fields 1, 2 and 4), by hand: there may be hundreds of thousands of them. */
-export function statusEvent(seq: number, atMs: number, status: Buffer): Buffer {
-  const head = [0x08, ...varint(seq), 0x10, ...varint(atMs), 0x22, ...varint(status.length)];
-  const event = Buffer.allocUnsafe(head.length + status.length);
-  event.set(head);
-  event.set(status, head.length);
-  return event;
+/** Most bytes that a status event has beside its status: three keys, and numbers of 64, 64 and 32 bits. */
+export const statusEventBytes = 3 + 10 + 10 + 5;
+
+/**
+ * Writes a `buildvisor.v1.BuildEvent` with a status (fields 1, 2 and 4), by hand: there may be hundreds of thousands of them.
+ * @returns where it ends
+ */
+export function writeStatusEvent(
+  into: Buffer,
+  start: number,
+  { seq, atMs, status }: { seq: number; atMs: number; status: Buffer },
+): number {
+  let at = start;
+  into[at++] = 0x08;
+  at = writeVarint(into, at, seq);
+  into[at++] = 0x10;
+  at = writeVarint(into, at, atMs);
+  into[at++] = 0x22;
+  at = writeVarint(into, at, status.length);
+  return at + status.copy(into, at);
 }
 
-function varint(value: number): number[] {
-  const bytes: number[] = [];
+function writeVarint(into: Buffer, start: number, value: number): number {
+  let at = start;
   let rest = value;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 0x80);
-  bytes.push(rest);
-  return bytes;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) into[at++] = (rest % 128) | 0x80;
+  into[at++] = rest;
+  return at;
 }
