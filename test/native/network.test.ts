@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { writeCniConfig } from '../../agent/network/attach-steps.ts';
 import { toolsDir } from './buildkitd.ts';
@@ -75,8 +74,7 @@ test('an address by DHCP, renewed while the client runs', async () => {
   lab.in(lab.guest, 'ip', 'route', 'del', 'default');
   process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR1');
   const route = (): string => lab.in(lab.guest, 'ip', 'route', 'show', 'default');
-  for (let i = 0; i < 60 && route() === ''; i++) await sleep(100);
-  expect(route()).toMatch(/^default via 10\.0\.2\.2 dev eth0/);
+  await expect.poll(route).toMatch(/^default via 10\.0\.2\.2 dev eth0/);
   expect(addresses(lab, 'eth0')).toEqual(['10.0.2.15/24']);
   expect(read(lab, 'resolv.conf')).toBe('search example.test\nnameserver 9.9.9.9\n');
 });
@@ -94,10 +92,9 @@ test('another address by DHCP takes the place of the last one, and steps are kep
   // udhcpc gives its lease back and asks anew.
   process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR2');
   process.kill(Number(read(lab, 'run/udhcpc.pid')), 'SIGUSR1');
-  for (let i = 0; i < 100 && !refused().includes('10.9.8.'); i++) await sleep(100);
-  expect(refused()).toContain('-d 10.9.8.0/24 -j BV-REFUSE');
-  expect(refused()).toContain('-d 10.9.8.3/32 -p udp');
-  expect(refused()).not.toContain('10.0.2.');
+  await expect.poll(refused).toContain('-d 10.9.8.0/24 -j BV-REFUSE');
+  await expect.poll(refused).toContain('-d 10.9.8.3/32 -p udp');
+  await expect.poll(refused).not.toContain('10.0.2.');
   expect(addresses(lab, 'eth0')).toEqual(['10.9.8.15/24']);
 });
 
