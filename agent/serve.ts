@@ -39,7 +39,7 @@ export interface Service {
   openBuilds(): Promise<void>;
   /** Builds that run. */
   readonly running: number;
-  /** Begins to count idle time. */
+  /** Begins to count idle time, and to watch how full the volume is. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
   drain(limitMs: number, reason: string): Promise<void>;

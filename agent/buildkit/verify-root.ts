@@ -4,7 +4,7 @@ import type { Platform } from '../sys/platform.ts';
 import { run } from '../sys/run.ts';
 
 /** Longest time a check may take, in milliseconds: it reads every page of the databases. */
-const limitMs = 30 * 60_000;
+export const verifyLimitMs = 30 * 60_000;
 
 /** What is wrong with a root, and what was removed for it (rootfs/rootcheck). */
 export interface RootReport {
@@ -36,7 +36,7 @@ export async function verifyRoot(
   root: string,
   signal?: AbortSignal,
 ): Promise<RootReport> {
-  const { stdout } = await run(join(toolsDir, 'rootcheck'), ['-repair', root], { limitMs, signal });
+  const { stdout } = await run(join(toolsDir, 'rootcheck'), ['-repair', root], { limitMs: verifyLimitMs, signal });
   const report: unknown = JSON.parse(stdout);
   if (!isReport(report)) throw new BuildvisorError('INTERNAL', 'rootcheck said something else than a report');
   return report;

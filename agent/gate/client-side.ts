@@ -75,7 +75,7 @@ export class ClientSide implements FrameSink {
     gathering.asked();
     upPings.carried(flow);
     const call = calls.get(stream);
-    if (call) call.clientData(frame, content, endStream);
+    if (call) call.clientData({ frame, content, ended: endStream });
     else {
       this.#needsKnown(stream);
       up.giveBack(flow);

@@ -1,11 +1,10 @@
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Logger } from '../log.ts';
-import { readWith } from '../sys/read-with.ts';
-import { setSendBuffer } from '../sys/send-buffer.ts';
 import type { Route } from './call.ts';
 import { ClientSide, ownSettings } from './client-side.ts';
 import type { LargeBlocks } from './errors/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
+import { openClient, openUpstream } from './sockets.ts';
 import type { HeldBudget } from './streams/held-budget.ts';
 import { Link } from './streams/link.ts';
 import { UpstreamSide } from './upstream-side.ts';
@@ -13,7 +12,7 @@ import { Dispatch, type FrameSink } from './wire/dispatch.ts';
 import { FrameReader } from './wire/frame-reader.ts';
 import { errorCodes, goAway, WireError } from './wire/frames.ts';
 import { Gathering } from './wire/gathering.ts';
-import { Inlet } from './wire/inlet.ts';
+import type { Inlet } from './wire/inlet.ts';
 import { Outlet } from './wire/outlet.ts';
 import { PrefaceReader } from './wire/preface-reader.ts';
 
@@ -34,8 +33,6 @@ const limits = {
  * cannot write (internal/transport/controlbuf.go, throttle), and both would wait for each other for ever.
  */
 const mostForClient = 32 * 1024 ** 2;
-/** Bytes that the kernel may have of what goes to buildkitd. A large context costs a seventh less than with the usual 208 KiB. */
-const sendBuffer = 2 * 1024 ** 2;
 /** Bytes that wait for the other side's window, over which nothing more is read. */
 const mostWaiting = 4 * 1024 ** 2;
 
@@ -79,11 +76,19 @@ export class Connection {
   #ended = false;
 
   constructor(context: ConnectionContext, { socket, origin, maxWrite, onClose }: Accepted) {
-    const { recorder, route, budget, blocks } = context;
+    const { recorder, route, budget, blocks, log, onReuse } = context;
     this.#context = context;
     this.#onClose = onClose;
-    this.#fromClient = this.#openClient(socket);
-    this.#fromUpstream = this.#openUpstream();
+    this.#fromClient = openClient(socket, {
+      ...{ log, onReuse, onLost: () => this.#loseClient() },
+      take: (bytes) => this.#readClient(bytes),
+      isLent: () => this.#link.upstream.pending > 0,
+    });
+    this.#fromUpstream = openUpstream(context.upstream, {
+      ...{ log, onReuse, onLost: () => this.#loseUpstream() },
+      take: (bytes, come) => this.#readUpstream(bytes, come),
+      isLent: () => this.#link.client.pending > 0,
+    });
     const pace = (): void => this.#pace();
     const link = new Link({
       client: new Outlet(this.#fromClient.socket, pace, maxWrite),
@@ -118,38 +123,6 @@ export class Connection {
   /** Ends the connection; its calls are called off. */
   close(): void {
     this.#loseClient();
-  }
-
-  #openClient(accepted: Socket): Inlet {
-    const { log, onReuse } = this.#context;
-    const inlet = new Inlet({
-      open: (onread) => readWith(accepted, onread),
-      take: (bytes) => this.#readClient(bytes),
-      isLent: () => this.#link.upstream.pending > 0,
-      onReuse,
-    });
-    const { socket } = inlet;
-    // HTTP/2 has no half-closed connections, whatever the socket allows.
-    socket.on('end', () => this.#loseClient());
-    socket.on('error', (error) => log.debug({ error: String(error) }, "a client's connection broke"));
-    socket.on('close', () => this.#loseClient());
-    return inlet;
-  }
-
-  #openUpstream(): Inlet {
-    const { log, upstream, onReuse } = this.#context;
-    const inlet = new Inlet({
-      open: (onread) => createConnection({ path: upstream, onread }),
-      take: (bytes, come) => this.#readUpstream(bytes, come),
-      isLent: () => this.#link.client.pending > 0,
-      onReuse,
-    });
-    const { socket } = inlet;
-    socket.once('connect', () => setSendBuffer(socket, sendBuffer));
-    socket.on('end', () => this.#loseUpstream());
-    socket.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
-    socket.on('close', () => this.#loseUpstream());
-    return inlet;
   }
 
   #readClient(bytes: Buffer): number {

@@ -64,7 +64,7 @@ test('DATA that waits for headers that take their time is a copy', async () => {
   const headers = Promise.withResolvers<[string, string][]>();
   call.upstreamHeadersLater(headers.promise, false);
   const [frame = Buffer.alloc(0)] = dataFrames(1, Buffer.from('what comes after'), false);
-  call.upstreamData(frame, frame.subarray(frameHeaderBytes), false);
+  call.upstreamData({ frame, content: frame.subarray(frameHeaderBytes), ended: false });
   frame.fill(0xdd);
   headers.resolve([[':status', '200']]);
   await once(sent, 'readable');
