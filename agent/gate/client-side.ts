@@ -167,7 +167,7 @@ export class ClientSide implements FrameSink {
     if (stream <= this.#lastStream) {
       // A request has no trailers in gRPC, and grpc-go ends a whole connection for them.
       const call = calls.get(stream);
-      if (call) call.fail(errorCodes.protocolError);
+      if (call) call.fail(call.hasEnded ? errorCodes.streamClosed : errorCodes.protocolError);
       else client.write(rstStream(stream, errorCodes.streamClosed));
       return;
     }

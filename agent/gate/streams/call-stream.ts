@@ -60,6 +60,11 @@ export class CallStream implements Call {
     return this.#ending.isOver;
   }
 
+  /** Whether its client has said all. */
+  get hasEnded(): boolean {
+    return this.#clientEnded;
+  }
+
   /** Whether the answer's headers have gone to the client. */
   get isAnswering(): boolean {
     return this.#reply.hasBegun;
