@@ -11,7 +11,7 @@ import { errorCodes, frameHeaderBytes, goAway, maxWindow, preface, rstStream, Wi
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
 /** Limits of one client's connection. BuildKit's clients send some 2 KiB of headers with a call. */
-export const clientLimits = { openCalls: 100_000, headerBytes: 64 * 1024 };
+export const clientLimits = { openCalls: 20_000, headerBytes: 32 * 1024 };
 /** A dynamic table that the client may use until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 

@@ -66,8 +66,8 @@ const drip: Attack = async (attacker) => {
 /** Calls that wait, each with as many headers as it may have. */
 const heavyHeaders: Attack = async (attacker) => {
   await attacker.hello();
-  const block = callHeaders(methods.status, literal('x-heavy', 'h'.repeat(60_000)));
-  for (let stream = 1; stream < 800; stream += 2) {
+  const block = callHeaders(methods.status, literal('x-heavy', 'h'.repeat(30_000)));
+  for (let stream = 1; stream < 1_600; stream += 2) {
     const frames = large(stream, block);
     if (!(await attacker.send(Buffer.concat(frames), frames.length))) break;
   }

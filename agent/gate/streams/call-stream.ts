@@ -18,6 +18,9 @@ import { headersAfter, timeoutOf } from './timeout.ts';
  */
 type State = 'held' | 'open' | 'alone' | 'parting' | 'closed';
 
+/** Most calls of a connection whose answer waits for the client's window. It begins with room for the answers that the gate gives itself. */
+const mostParting = 100;
+
 /** One call on its way through: a stream at the client, and one at buildkitd once it is open. */
 export class CallStream implements Call {
   readonly id: number;
@@ -113,6 +116,7 @@ export class CallStream implements Call {
     else {
       this.#state = 'parting';
       this.#link.parting.add(this);
+      if (this.#link.parting.size > mostParting) this.fail(errorCodes.enhanceYourCalm);
     }
     this.#finish({ status, calledOff: wasOpen });
   }
