@@ -5,6 +5,7 @@ import { buildkitVersion } from '../common/versions.ts';
 import type { StateBoard } from './api/state.ts';
 import { Buildkitd, type BuildkitdOptions } from './buildkit/buildkitd.ts';
 import { writeStepsRunc } from './buildkit/steps-runc.ts';
+import { verifyLimitMs } from './buildkit/verify-root.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
 import { type Addresses, bringUp } from './network/bring-up.ts';
@@ -16,6 +17,7 @@ import { setHostname } from './sys/hostname.ts';
 import { waitForDrive } from './volumes/drive.ts';
 import { cacheDrive, openCache } from './volumes/open-cache.ts';
 import { openScratch, scratchDrive } from './volumes/open-scratch.ts';
+import { withElapsed } from './volumes/progress.ts';
 import { configDrive, readConfigDrive } from './volumes/read-config-drive.ts';
 import { RootFallback } from './volumes/root-fallback.ts';
 import { usage, type Volume } from './volumes/volume.ts';
@@ -55,7 +57,8 @@ export async function boot({ parts, state, log, signal }: BootOptions): Promise<
   if (root.wasUnclean && platform.durability !== 'off') {
     state.set('BOOTING', "checking BuildKit's root after an unclean stop");
     parts.repair = new RootRepair({ platform, volume: root, socket: buildkitdSocket(platform.runDir), log, signal });
-    await parts.repair.begin();
+    const verifying = { what: "looking over BuildKit's root", limitMs: verifyLimitMs };
+    await withElapsed(state.progress.bind(state), verifying, parts.repair.begin());
     parts.phase('root-checked');
   }
   const buildkitd = await makeBuildkitd(parts, root, sizeBytes, log);

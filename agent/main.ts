@@ -18,6 +18,7 @@ import type { Service } from './serve.ts';
 import { readPlatform } from './sys/platform.ts';
 import { close } from './volumes/close.ts';
 import { watchErrors } from './volumes/filesystem-errors.ts';
+import { withElapsed } from './volumes/progress.ts';
 
 /**
  * How long a machine that failed can be asked why, in milliseconds. One with a shell that had been ready stays until it was idle
@@ -61,7 +62,8 @@ async function rise(): Promise<void> {
   const waits = parts.repair !== undefined;
   if (!waits) await service.openBuilds();
   state.set('BOOTING', `waiting for buildkitd to answer, at most ${formatDuration(buildkitd.readyLimitMs)}`);
-  parts.worker = await buildkitd.ready;
+  const opening = { what: 'BuildKit opens its root', limitMs: buildkitd.readyLimitMs };
+  parts.worker = await withElapsed(state.progress.bind(state), opening, buildkitd.ready);
   if (waits) await service.openBuilds();
   await keepVolumes(parts, state, log);
   parts.phase('ready');

@@ -1,22 +1,11 @@
 import { toBuildvisorError } from '../common/errors.ts';
 import { pruneDoubtful } from './buildkit/prune-records.ts';
-import { verifyRoot } from './buildkit/verify-root.ts';
+import { type RepairReport, verifyRoot } from './buildkit/verify-root.ts';
 import type { Logger } from './log.ts';
 import type { Platform } from './sys/platform.ts';
 import { prepareRoot } from './volumes/prepare-root.ts';
 import { setAside } from './volumes/set-aside.ts';
 import type { Volume } from './volumes/volume.ts';
-
-/** What an unclean stop did to BuildKit's root, and what was done about it. */
-export interface RepairReport {
-  /** Databases and snapshot folders that were removed. */
-  removed: string[];
-  /** Cache records that BuildKit was made to forget: sources that clients sent, and records whose files were missing. */
-  sourcesPruned: number;
-  recordsPruned: number;
-  /** Why the whole root was set aside; empty when it was not. */
-  setAside: string;
-}
 
 /** What {@link RootRepair} works with. */
 export interface RootRepairOptions {

@@ -12,7 +12,7 @@ import { Cache } from './cache/cache.ts';
 import { Control } from './cache/control.ts';
 import { LastUse } from './cache/last-use.ts';
 import { openPressure } from './cache/open-pressure.ts';
-import { defaultMaxBuilds } from './gate/admission/most.ts';
+import { defaultMaxBuilds } from './gate/admission/default-max-builds.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
@@ -39,7 +39,7 @@ export interface Service {
   openBuilds(): Promise<void>;
   /** Builds that run. */
   readonly running: number;
-  /** Begins to count idle time. */
+  /** Begins to count idle time, and to watch how full the volume is. */
   watchIdle(): void;
   /** Ends builds and lets nobody to BuildKit any more. The API stays. */
   drain(limitMs: number, reason: string): Promise<void>;

@@ -1,13 +1,16 @@
-/** Pieces are joined when they are so many bytes, so that a tail of short lines is not thousands of buffers. */
-const joinAt = 16 * 1024;
+/** Bytes that are dropped together, the oldest first; the newest part grows to so many. */
+const partBytes = 16 * 1024;
+/** What the first part begins with: most steps say little. */
+const firstBytes = 512;
 
 /** The last bytes of something that goes on, bounded. */
 export class ByteTail {
   readonly #most: number;
-  /** Joined pieces, the oldest first, and those that are still few. */
+  /** Full parts, the oldest first. */
   #parts: Buffer[] = [];
-  #open: Buffer[] = [];
-  #openBytes = 0;
+  #open: Buffer = Buffer.alloc(0);
+  #filled = 0;
+  /** Of the full parts. */
   #bytes = 0;
 
   /** @param most how many bytes are kept */
@@ -17,33 +20,41 @@ export class ByteTail {
 
   /** How many bytes are kept just now. */
   get length(): number {
-    return Math.min(this.#bytes, this.#most);
+    return Math.min(this.#bytes + this.#filled, this.#most);
   }
 
-  /** Adds a piece, which is copied. */
-  add(piece: Buffer): void {
-    const kept = Buffer.from(piece.subarray(-this.#most));
-    this.#open.push(kept);
-    this.#openBytes += kept.length;
-    this.#bytes += kept.length;
-    if (this.#openBytes >= joinAt || this.#open.length >= joinAt / 64) this.#join();
-    for (let first = this.#parts[0]; first && this.#bytes - first.length >= this.#most; first = this.#parts[0]) {
-      this.#parts.shift();
-      this.#bytes -= first.length;
+  /** Adds a piece, which is copied: the bytes of `source` from `start` to `end`. */
+  add(source: Buffer, start = 0, end = source.length): void {
+    for (let at = Math.max(start, end - this.#most); at < end; ) {
+      if (this.#filled === this.#open.length) this.#makeRoom(end - at);
+      const copied = source.copy(this.#open, this.#filled, at, end);
+      this.#filled += copied;
+      at += copied;
     }
   }
 
   /** All that is kept. */
   bytes(): Buffer {
-    this.#join();
-    const all = Buffer.concat(this.#parts);
+    const all = Buffer.concat([...this.#parts, this.#open.subarray(0, this.#filled)]);
     return all.length > this.#most ? all.subarray(-this.#most) : all;
   }
 
-  #join(): void {
-    if (this.#open.length === 0) return;
-    this.#parts.push(Buffer.concat(this.#open));
-    this.#open = [];
-    this.#openBytes = 0;
+  #makeRoom(wanted: number): void {
+    const before = this.#open;
+    if (before.length < partBytes) {
+      this.#open = Buffer.allocUnsafeSlow(
+        Math.min(partBytes, Math.max(firstBytes, 2 * before.length, before.length + wanted)),
+      );
+      before.copy(this.#open);
+      return;
+    }
+    this.#parts.push(before);
+    this.#bytes += before.length;
+    for (let first = this.#parts[0]; first && this.#bytes - first.length >= this.#most; first = this.#parts[0]) {
+      this.#parts.shift();
+      this.#bytes -= first.length;
+    }
+    this.#open = Buffer.allocUnsafeSlow(partBytes);
+    this.#filled = 0;
   }
 }

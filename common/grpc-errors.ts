@@ -1,9 +1,9 @@
 /** How a {@link BuildvisorError} crosses the wire: a gRPC status for every client, and the whole error in a trailer for ours. */
 import { Metadata, type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
+import { cutMiddle } from './cut-middle.ts';
 import { codecOf } from './descriptors.ts';
 import { BuildvisorError, type ErrorCode, isErrorCode, toBuildvisorError } from './errors.ts';
 import type { Error as WireError, Error__Output as WireErrorOut } from './generated/types/buildvisor/v1/Error.ts';
-import { cutMiddle } from './middle.ts';
 import { errorKey } from './protocol.ts';
 
 /** The gRPC status a code is told as; codes that are not here are `INTERNAL`. */

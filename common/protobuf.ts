@@ -9,41 +9,87 @@ export type Field =
   | { number: number; bytes: Buffer; value?: undefined };
 
 /**
- * The fields of a message in their order. 64-bit integers are signed and exact up to 2^53.
- * @throws RangeError when the bytes are no message
+ * Goes through the fields of a message, or of a part of one, in their order: of what there is much of, without an object for each. 64-bit
+ * integers are signed and exact up to 2^53.
  */
-export function* readFields(message: Buffer): Generator<Field, void, undefined> {
-  let at = 0;
-  while (at < message.length) {
-    const key = readVarint(message, at);
-    const number = Math.floor(key.value / 8);
-    at = key.end;
-    switch (key.value & 7) {
-      case 0: {
-        const { value, end } = readVarint(message, at);
-        at = end;
-        yield { number, value };
+export class FieldReader {
+  /** Of the field that was read last. */
+  number = 0;
+  /** Its number, of varints and fixed ones. */
+  value = 0;
+  /** Where it begins, key and all, and where it ends. */
+  from = 0;
+  to: number;
+  /** Where its bytes begin; -1 when it is a number. They end where the field does. */
+  start = -1;
+  readonly #message: Buffer;
+  readonly #end: number;
+
+  constructor(message: Buffer, from = 0, end = message.length) {
+    this.#message = message;
+    this.to = from;
+    this.#end = end;
+  }
+
+  /** Reads the next field. @returns whether there was one @throws RangeError when the bytes are no message */
+  next(): boolean {
+    if (this.to >= this.#end) return false;
+    this.from = this.to;
+    this.start = -1;
+    const key = this.#varint();
+    this.number = Math.floor(key / 8);
+    switch (key & 7) {
+      case 0:
+        this.value = this.#varint();
         break;
-      }
       case 1:
-        yield { number, value: Number(message.readBigInt64LE(at)) };
-        at += 8;
+        this.value = Number(this.#message.readBigInt64LE(this.to));
+        this.to += 8;
         break;
       case 2: {
-        const length = readVarint(message, at);
-        at = length.end + length.value;
-        if (length.value < 0 || at > message.length) throw new RangeError('a protobuf field is cut off');
-        yield { number, bytes: message.subarray(length.end, at) };
+        const length = this.#varint();
+        this.start = this.to;
+        this.to += length;
+        if (length < 0) throw cutOff();
         break;
       }
       case 5:
-        yield { number, value: message.readInt32LE(at) };
-        at += 4;
+        this.value = this.#message.readInt32LE(this.to);
+        this.to += 4;
         break;
       default:
-        throw new RangeError(`protobuf wire type ${key.value & 7} is not known`);
+        throw new RangeError(`protobuf wire type ${key & 7} is not known`);
     }
+    if (this.to > this.#end) throw cutOff();
+    return true;
   }
+
+  #varint(): number {
+    const byte = this.#message[this.to] ?? 0x80;
+    if (byte < 0x80) {
+      this.to++;
+      return byte;
+    }
+    const { value, end } = readVarint(this.#message, this.to);
+    this.to = end;
+    return value;
+  }
+}
+
+/**
+ * The fields of a message in their order, as {@link FieldReader} reads them.
+ * @throws RangeError when the bytes are no message
+ */
+export function* readFields(message: Buffer): Generator<Field, void, undefined> {
+  const fields = new FieldReader(message);
+  while (fields.next()) {
+    const { number, value, start, to } = fields;
+    yield start < 0 ? { number, value } : { number, bytes: message.subarray(start, to) };
+  }
+}
+
+function cutOff(): RangeError {
+  return new RangeError('a protobuf field is cut off');
 }
 
 /** The fields of a message of which only the beginning is there. Bytes that are cut off come as far as they are there. */

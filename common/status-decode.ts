@@ -18,14 +18,8 @@ export function decodeStatus(bytes: Buffer): SolveStatus {
   return status;
 }
 
-/** The vertexes of such a message alone. */
-export function decodeVertexes(bytes: Buffer): Vertex[] {
-  const vertexes: Vertex[] = [];
-  for (const { number, bytes: part } of readFields(bytes)) if (number === 1 && part) vertexes.push(decodeVertex(part));
-  return vertexes;
-}
-
-function decodeVertex(bytes: Buffer): Vertex {
+/** A serialised Vertex of such a message. @throws RangeError when the bytes are none */
+export function decodeVertex(bytes: Buffer): Vertex {
   const vertex: Vertex = { digest: '', name: '' };
   for (const { number, bytes: part, value } of readFields(bytes)) {
     if (number === 4) {

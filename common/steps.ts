@@ -57,19 +57,19 @@ export class StepCounter {
 
   /** Takes in one status. Any order and any number of repetitions is fine. */
   add(status: SolveStatus): void {
-    for (const vertex of status.vertexes ?? []) this.#addVertex(vertex);
+    for (const vertex of status.vertexes ?? []) this.addVertex(vertex);
     for (const log of status.logs ?? []) this.addLog(log.vertex, Buffer.from(log.data, 'base64'));
   }
 
-  /** Takes in a piece of a step's log. */
-  addLog(digest: string, data: Buffer): void {
+  /** Takes in a piece of a step's log, which is copied: the bytes of `source` from `start` to `end`. */
+  addLog(digest: string, source: Buffer, start = 0, end = source.length): void {
     let tail = this.#logs.get(digest);
     if (!tail) {
       if (this.#logs.size >= limits.logs) this.#logs.delete(this.#logs.keys().next().value ?? '');
       tail = new ByteTail(limits.bytes);
       this.#logs.set(digest, tail);
     }
-    tail.add(data);
+    tail.add(source, start, end);
   }
 
   /** Steps known so far; `run` counts those that were started and not taken from the cache. */
@@ -101,7 +101,8 @@ export class StepCounter {
     };
   }
 
-  #addVertex(vertex: Vertex): void {
+  /** Takes in what is told of a vertex. */
+  addVertex(vertex: Vertex): void {
     let step = this.#steps.get(vertex.digest);
     if (!step) {
       if (this.#steps.size >= limits.steps) return;

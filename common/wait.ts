@@ -27,7 +27,9 @@ export async function withLimit<T>(options: WaitOptions, work: (signal: AbortSig
   };
   const timer = setTimeout(() => {
     end(
-      new BuildvisorError('TIMED_OUT', `Gave up waiting for ${what} after ${limitMs / 1000} s`, { facts: { limitMs } }),
+      new BuildvisorError('TIMED_OUT', `Gave up waiting for ${what} after ${Number((limitMs / 1000).toFixed(2))} s`, {
+        facts: { limitMs },
+      }),
     );
   }, limitMs);
   const onAbort = (): void => end(abortedError(what, signal?.reason));

@@ -16,8 +16,23 @@ export async function runNamed(folder: string): Promise<void> {
     return;
   }
   const program = join(repo, folder, `${name}.ts`);
-  const { exitCode = 1 } = await execa(process.execPath, [program, ...args], { stdio: 'inherit', reject: false });
+  const child = execa(process.execPath, [program, ...args], { stdio: 'inherit', reject: false });
+  const watching = endWithNpm(() => child.kill('SIGTERM'));
+  const { exitCode = 1 } = await child;
+  clearInterval(watching);
   process.exitCode = exitCode;
+}
+
+/** npm starts this through a shell that passes no signal on: what is cut off is known by its parent's end. */
+function endWithNpm(end: () => void): NodeJS.Timeout | undefined {
+  if (process.env.npm_lifecycle_event === undefined) return undefined;
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    end();
+  }, 500);
+  return timer;
 }
 
 /** Programs of a folder; its sub-folders hold what they share. */

@@ -57,12 +57,14 @@ export function buildsHandlers(handlers: Handlers, service: () => BuildsService)
         leave();
       }
     }) as unknown as BuildsHandlers['Watch'],
-    Get: handlers.unary<GetRequest__Output, BuildRecord>(({ id }) => {
+    Get: handlers.unary<GetRequest__Output, BuildRecord>(async ({ id }) => {
       const { builds } = service();
+      await builds.recorded(id);
       return builds.get(id).record(builds.recorder.counts);
     }),
-    List: handlers.unary<ListRequest__Output, ListResponse>(({ states, limit }) => {
+    List: handlers.unary<ListRequest__Output, ListResponse>(async ({ states, limit }) => {
       const { builds } = service();
+      await builds.recorded();
       const { counts } = builds.recorder;
       return { builds: builds.list({ states: states as BuildState[], limit }).map((build) => build.summary(counts)) };
     }),

@@ -11,11 +11,11 @@ import type { WatchStateRequest__Output } from '../../common/generated/types/bui
 import { toWireError } from '../../common/grpc-errors.ts';
 import { protocolVersion } from '../../common/protocol.ts';
 import { buildkitVersion, buildvisorVersion } from '../../common/versions.ts';
+import type { RepairReport } from '../buildkit/verify-root.ts';
 import type { WorkerInfo } from '../buildkit/worker.ts';
 import type { PressureFacts } from '../cache/pressure.ts';
 import type { GcPolicy } from '../config/index.ts';
 import type { SlotCounts } from '../gate/desk.ts';
-import type { RepairReport } from '../repair-root.ts';
 import { listAsides } from '../volumes/set-aside.ts';
 import { usage, type Volume } from '../volumes/volume.ts';
 import type { Handlers } from './calls.ts';

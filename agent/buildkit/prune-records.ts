@@ -17,7 +17,7 @@ export interface PrunedRecords {
 /**
  * Has BuildKit forget what an unclean stop leaves doubtful: the files that clients sent, since their content hash may have
  * reached the disk without them and would name other files next time; and the records whose files are missing.
- * @throws BuildvisorError `BUILDKITD_FAILED` when it cannot, or a record stays; `TIMED_OUT`, `ABORTED`
+ * @throws BuildvisorError `BUILDKITD_FAILED` when it cannot, or not in time, or a record stays; `ABORTED`
  */
 export async function pruneDoubtful(
   { toolsDir }: Pick<Platform, 'toolsDir'>,
@@ -42,9 +42,12 @@ export async function pruneDoubtful(
   return { sources: pruned.filter((id) => !gone.has(id)).length, dangling: dangling.length };
 }
 
-/** What BuildKit cannot do with its records is a fault of its root, not of the command that asked. */
+/**
+ * What BuildKit cannot do with its records is a fault of its root, not of the command that asked. Slowness too: the machine would fail
+ * with it at every start.
+ */
 function failed(error: unknown): never {
-  if (!isBuildvisorError(error, 'COMMAND_FAILED')) throw error;
+  if (!isBuildvisorError(error, 'COMMAND_FAILED', 'TIMED_OUT')) throw error;
   throw new BuildvisorError('BUILDKITD_FAILED', 'BuildKit cannot forget what an unclean stop left doubtful', {
     facts: { stderr: error.facts.stderr ?? '' },
     cause: error,

@@ -63,6 +63,8 @@ const usualLogBytes = 512 * 1024 ** 2;
 const scratchShare = 0.25;
 /** How long a cancelled build may take to be gone. */
 const cancelLimitMs = 30_000;
+/** How long who asks for a record waits for its last words: longer than the gate waits for a status (agent/gate/solves/recordings.ts, `quiet`). */
+const recordedLimitMs = 7_000;
 /** How long a client that has gone may take to come back, in milliseconds. */
 const graceMs = 5_000;
 
@@ -123,6 +125,22 @@ export class Builds {
     const all = this.#store.list();
     const wanted = states.length === 0 ? all : all.filter(({ state }) => states.includes(state));
     return limit > 0 ? wanted.slice(-limit) : wanted;
+  }
+
+  /**
+   * Resolves when the records of builds are complete whose clients have seen their end: a client that asks next finds what it saw. A record
+   * that takes too long, since its last statuses do not come, is RUNNING until then.
+   * @param name of one of them; all when left out
+   */
+  async recorded(name?: string): Promise<void> {
+    const ending = this.recorder.ending.filter(({ id, ref }) => name === undefined || name === id || name === ref);
+    if (ending.length === 0) return;
+    const all = Promise.all(ending.map(({ ended }) => ended));
+    try {
+      await withLimit({ limitMs: recordedLimitMs, what: 'records to be complete' }, async () => all);
+    } catch (error) {
+      if (!isBuildvisorError(error, 'TIMED_OUT')) throw error;
+    }
   }
 
   /** @throws BuildvisorError `BUILD_UNKNOWN` */

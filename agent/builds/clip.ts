@@ -1,5 +1,5 @@
 import { ByteTail } from '../../common/byte-tail.ts';
-import { readFields, writeBytes, writeNumber } from '../../common/protobuf.ts';
+import { FieldReader, readFields, writeBytes, writeNumber } from '../../common/protobuf.ts';
 import { formatBytes } from '../../common/units.ts';
 
 /** How much of one step's log a journal keeps, in bytes; -1 for all. */
@@ -12,7 +12,7 @@ export interface StepLogLimits {
 const tailBytes = 256 * 1024;
 
 /** Fields of StatusResponse and VertexLog (BuildKit's api/services/control/control.proto). */
-const fields = {
+const fieldsOf = {
   vertexes: 1,
   logs: 3,
   vertex: { digest: 1, completed: 6 },
@@ -38,8 +38,13 @@ interface StepLog {
   last: Piece | undefined;
 }
 
-/** Gets each piece of log, before anything is cut. */
-export type OnLog = (vertex: string, data: Buffer) => void;
+/** What else wants to see of a status, each as a part of its bytes, before anything is cut. */
+export interface StatusParts {
+  /** A piece of a step's log. */
+  log?(vertex: string, message: Buffer, start: number, end: number): void;
+  /** A serialised Vertex. */
+  vertex?(message: Buffer, start: number, end: number): void;
+}
 
 /**
  * Clips the logs of a build's steps, generously: each step's first bytes are kept, and its last. What is cut is said in the
@@ -65,28 +70,26 @@ export class LogClipper {
    * A serialised StatusResponse, without what is over the limits.
    * @throws RangeError when the bytes are no such message
    */
-  pass(message: Buffer, onLog: OnLog = () => undefined): Buffer {
-    const parts: (Buffer[] | { number: number; bytes: Buffer })[] = [];
+  pass(message: Buffer, parts: StatusParts = {}): Buffer {
+    const fields = new FieldReader(message);
+    /** What is passed on instead, once something was cut. */
+    let instead: Buffer[] | undefined;
     const completed: string[] = [];
-    let cut = false;
-    for (const { number, bytes } of readFields(message)) {
-      if (bytes === undefined) continue;
-      if (number === fields.logs) {
-        const piece = readPiece(bytes);
-        onLog(piece.vertex, piece.data);
-        const shown = this.#clip(piece);
-        cut ||= shown !== undefined;
-        parts.push(shown ?? { number, bytes });
-      } else {
-        const digest = number === fields.vertexes ? completedDigest(bytes) : undefined;
+    while (fields.next()) {
+      const { number, start, from, to } = fields;
+      let cut: Buffer[] | undefined;
+      if (number === fieldsOf.logs && start >= 0) cut = this.#takeLog(message, start, to, parts);
+      else if (number === fieldsOf.vertexes && start >= 0) {
+        parts.vertex?.(message, start, to);
+        const digest = this.#steps.size === 0 ? undefined : completedDigest(message.subarray(start, to));
         if (digest !== undefined && this.#steps.has(digest)) completed.push(digest);
-        parts.push({ number, bytes });
       }
+      if (cut) instead ??= [message.subarray(0, from)];
+      instead?.push(...(cut ?? [message.subarray(from, to)]));
     }
     const rest = completed.flatMap((digest) => this.#end(digest));
-    if (!cut && rest.length === 0) return message;
-    const whole = parts.flatMap((part) => (Array.isArray(part) ? part : [writeBytes(part.number, part.bytes)]));
-    return Buffer.concat([...whole, ...rest]);
+    if (!instead && rest.length === 0) return message;
+    return Buffer.concat([...(instead ?? [message]), ...rest]);
   }
 
   /** What is held back of steps that did not complete, as a StatusResponse; empty when there is nothing. */
@@ -94,19 +97,46 @@ export class LogClipper {
     return Buffer.concat([...this.#steps.keys()].flatMap((digest) => this.#end(digest)));
   }
 
-  /** What is passed on of a piece; undefined for the piece as it is. */
-  #clip(piece: Piece): Buffer[] | undefined {
-    const log = this.#stepOf(piece.vertex);
+  /** What is passed on of a piece of log; undefined for the piece as it is. */
+  #takeLog(message: Buffer, start: number, end: number, parts: StatusParts): Buffer[] | undefined {
+    const fields = new FieldReader(message, start, end);
+    let vertex = '';
+    let data = end;
+    let dataEnd = end;
+    while (fields.next()) {
+      if (fields.start < 0) continue;
+      if (fields.number === fieldsOf.log.vertex) vertex = message.toString('utf8', fields.start, fields.to);
+      else if (fields.number === fieldsOf.log.data) {
+        data = fields.start;
+        dataEnd = fields.to;
+      }
+    }
+    parts.log?.(vertex, message, data, dataEnd);
+    const log = this.#stepOf(vertex);
+    const room = Math.max(0, this.#limitOf(log).bytes - log.kept);
+    if (dataEnd - data > room || log.tail !== undefined)
+      return this.#clip(readPiece(message.subarray(start, end)), log);
+    log.kept += dataEnd - data;
+    return undefined;
+  }
+
+  /** What a step may have said by now, and whether that is for its speed. */
+  #limitOf(log: StepLog): { bytes: number; ofSpeed: boolean } {
     const { maxBytes, maxBytesPerSecond } = this.#limits;
-    const bySpeed =
-      maxBytesPerSecond < 0
-        ? Number.POSITIVE_INFINITY
-        : Math.max(1, Math.ceil((this.#now() - log.since) / 1000)) * maxBytesPerSecond;
     const bySize = maxBytes < 0 ? Number.POSITIVE_INFINITY : maxBytes;
-    const room = Math.max(0, Math.min(bySize, bySpeed) - log.kept);
+    if (maxBytesPerSecond < 0) return { bytes: bySize, ofSpeed: false };
+    const bySpeed = Math.max(1, Math.ceil((this.#now() - log.since) / 1000)) * maxBytesPerSecond;
+    return { bytes: Math.min(bySize, bySpeed), ofSpeed: bySpeed < bySize };
+  }
+
+  /** What is passed on of a piece that is too much, or comes after one that was. */
+  #clip(piece: Piece, log: StepLog): Buffer[] {
+    const { maxBytes, maxBytesPerSecond } = this.#limits;
+    const { bytes, ofSpeed } = this.#limitOf(log);
+    const room = Math.max(0, bytes - log.kept);
     if (piece.data.length <= room) {
       log.kept += piece.data.length;
-      if (log.tail === undefined) return undefined;
+      if (log.tail === undefined) return [encode(piece)];
       // Only of speed: there is room again.
       const notice = this.#notice(log, piece, `${formatBytes(log.cut)} of this step's log are left out here`);
       log.tail = undefined;
@@ -118,10 +148,9 @@ export class LogClipper {
     const shown = head.length > 0 ? [encode({ ...piece, data: head })] : [];
     if (log.tail === undefined) {
       log.tail = new ByteTail(tailBytes);
-      const [limit, key] =
-        bySpeed < bySize
-          ? [`${formatBytes(maxBytesPerSecond)} a second`, 'max-per-second']
-          : [formatBytes(maxBytes), 'max'];
+      const [limit, key] = ofSpeed
+        ? [`${formatBytes(maxBytesPerSecond)} a second`, 'max-per-second']
+        : [formatBytes(maxBytes), 'max'];
       const left = `what follows is left out here, but for the last ${formatBytes(tailBytes)}`;
       shown.push(notice(piece, `this step's log is over ${limit} ([buildkit.step-log] ${key} in the config): ${left}`));
     }
@@ -165,10 +194,10 @@ function notice(piece: Piece, text: string): Buffer {
 function readPiece(log: Buffer): Piece {
   const piece: Piece = { vertex: '', time: Buffer.alloc(0), stream: 0, data: Buffer.alloc(0) };
   for (const { number, bytes, value } of readFields(log)) {
-    if (number === fields.log.vertex) piece.vertex = bytes?.toString() ?? '';
-    else if (number === fields.log.time && bytes) piece.time = bytes;
-    else if (number === fields.log.stream) piece.stream = value ?? 0;
-    else if (number === fields.log.data && bytes) piece.data = bytes;
+    if (number === fieldsOf.log.vertex) piece.vertex = bytes?.toString() ?? '';
+    else if (number === fieldsOf.log.time && bytes) piece.time = bytes;
+    else if (number === fieldsOf.log.stream) piece.stream = value ?? 0;
+    else if (number === fieldsOf.log.data && bytes) piece.data = bytes;
   }
   return piece;
 }
@@ -176,12 +205,12 @@ function readPiece(log: Buffer): Piece {
 /** The piece as a field of a StatusResponse. */
 function encode({ vertex, time, stream, data }: Piece): Buffer {
   const log = Buffer.concat([
-    writeBytes(fields.log.vertex, Buffer.from(vertex)),
-    writeBytes(fields.log.time, time),
-    writeNumber(fields.log.stream, stream),
-    writeBytes(fields.log.data, data),
+    writeBytes(fieldsOf.log.vertex, Buffer.from(vertex)),
+    writeBytes(fieldsOf.log.time, time),
+    writeNumber(fieldsOf.log.stream, stream),
+    writeBytes(fieldsOf.log.data, data),
   ]);
-  return writeBytes(fields.logs, log);
+  return writeBytes(fieldsOf.logs, log);
 }
 
 /** The digest of a vertex that has completed. */
@@ -189,8 +218,8 @@ function completedDigest(vertex: Buffer): string | undefined {
   let digest = '';
   let completed = false;
   for (const { number, bytes } of readFields(vertex)) {
-    if (number === fields.vertex.digest) digest = bytes?.toString() ?? '';
-    else if (number === fields.vertex.completed) completed = true;
+    if (number === fieldsOf.vertex.digest) digest = bytes?.toString() ?? '';
+    else if (number === fieldsOf.vertex.completed) completed = true;
   }
   return completed ? digest : undefined;
 }

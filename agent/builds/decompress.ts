@@ -1,6 +1,6 @@
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { ByteReader } from './bytes.ts';
+import { ByteReader } from './byte-reader.ts';
 import { damaged } from './tar-header.ts';
 
 /** The stream as it was before gzip or zstd packed it; any other as it is. The first bytes tell (RFC 1952, RFC 8878). */

@@ -1,7 +1,7 @@
+import { cutMiddle } from '../../common/cut-middle.ts';
 import { BuildvisorError, type ErrorCode } from '../../common/errors.ts';
 import type { BuildError } from '../../common/generated/types/buildvisor/v1/BuildError.ts';
 import { toWireError } from '../../common/grpc-errors.ts';
-import { cutMiddle } from '../../common/middle.ts';
 import { readFields, readString } from '../../common/protobuf.ts';
 import type { FailedStep } from '../../common/steps.ts';
 import type { SolveOutcome } from '../gate/recorder.ts';

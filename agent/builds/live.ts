@@ -1,8 +1,8 @@
 import type { BuildvisorError } from '../../common/errors.ts';
-import { decodeVertexes } from '../../common/status-decode.ts';
+import { decodeVertex } from '../../common/status-decode.ts';
 import { StepCounter } from '../../common/steps.ts';
 import type { QueuePlace, SolveOutcome } from '../gate/recorder.ts';
-import { LogClipper, type StepLogLimits } from './clip.ts';
+import { LogClipper, type StatusParts, type StepLogLimits } from './clip.ts';
 
 /** What a build has while it is not over; all of it goes with its end, as builds are remembered for long. */
 export class LiveBuild {
@@ -26,21 +26,24 @@ export class LiveBuild {
   /** Clients of our API that follow it. */
   followers = 0;
 
+  readonly #parts: StatusParts = {
+    log: (vertex, message, start, end) => {
+      this.logBytes += end - start;
+      this.steps.addLog(vertex, message, start, end);
+    },
+    vertex: (message, start, end) => this.steps.addVertex(decodeVertex(message.subarray(start, end))),
+  };
+
   constructor(limits: StepLogLimits) {
     this.clipper = new LogClipper(limits);
   }
 
   /**
-   * Takes a status in. @returns it as the journal keeps it
+   * Takes a status in, whose bytes are only lent. @returns it as the journal keeps it, maybe the same bytes
    * @throws RangeError when it cannot be read
    */
   take(message: Buffer): Buffer {
-    const kept = this.clipper.pass(message, (vertex, data) => {
-      this.logBytes += data.length;
-      this.steps.addLog(vertex, data);
-    });
-    this.steps.add({ vertexes: decodeVertexes(message) });
-    return kept;
+    return this.clipper.pass(message, this.#parts);
   }
 
   /** Its place in the queue; undefined when it waits no longer. */

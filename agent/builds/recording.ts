@@ -40,6 +40,7 @@ export class Recording implements GateRecorder {
   readonly #options: RecordingOptions;
   /** By the name the gate knows them by. */
   readonly #solves = new Map<string, Solve>();
+  readonly #ending = new Set<Build>();
   #running = 0;
 
   constructor(options: RecordingOptions) {
@@ -86,6 +87,19 @@ export class Recording implements GateRecorder {
     } catch (error) {
       this.#options.log.warn({ ref, err: error }, 'status not readable');
     }
+  }
+
+  solveEnding(ref: string): void {
+    const build = this.#solves.get(ref)?.build;
+    // Who follows a build of our API learns of its end from its record.
+    if (build === undefined || build.route !== 'session') return;
+    this.#ending.add(build);
+    void build.ended.then(() => this.#ending.delete(build));
+  }
+
+  /** Builds whose clients know, or will, that they have ended, and whose record is still being completed. */
+  get ending(): Build[] {
+    return [...this.#ending];
   }
 
   solveEnded(ref: string, outcome: SolveOutcome): void {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm, truncate } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../log.ts';
 import { Build } from './build.ts';
@@ -39,6 +39,8 @@ const unwrittenBytes = 64 * 1024 ** 2;
 const mostBehind = 10_000;
 /** Journals that are removed at a time. */
 const removedAtOnce = 32;
+/** Journals that are read at a time. */
+const loadedAtOnce = 8;
 /** How often builds are looked at for their age, in milliseconds. */
 const ageEveryMs = 60_000;
 
@@ -116,10 +118,14 @@ export class BuildStore {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const found: Build[] = [];
-    for (const name of await readdir(dir)) {
-      const build = await this.#loadOne(join(dir, name));
-      if (build) found.push(build);
-    }
+    const names = (await readdir(dir)).values();
+    const loadNext = async (): Promise<void> => {
+      for (const name of names) {
+        const build = await this.#loadOne(join(dir, name));
+        if (build) found.push(build);
+      }
+    };
+    await Promise.all(Array.from({ length: loadedAtOnce }, loadNext));
     for (const build of found.sort((a, b) => a.startedAtMs - b.startedAtMs)) {
       const other = this.#builds.get(build.id);
       if (other) await this.#forget(other);
@@ -132,7 +138,7 @@ export class BuildStore {
   async #loadOne(path: string): Promise<Build | undefined> {
     try {
       const { head, events, last, end } = await loadJournal(path);
-      await truncate(path, end);
+      if ((await stat(path)).size > end) await truncate(path, end);
       this.#room.stored(end);
       const result = last.find((event) => event.result);
       const durable = last.at(-1)?.durable;

@@ -1,4 +1,4 @@
-import { ByteReader } from './bytes.ts';
+import { ByteReader } from './byte-reader.ts';
 import { blockSize, damaged, type Overrides, parseHeader, parsePax, type TarHeader } from './tar-header.ts';
 
 /** An entry of a tar. `body` is to be read before the next entry is asked for; what is left of it is skipped. */

@@ -69,12 +69,13 @@ export class ClientSide implements FrameSink {
   }
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
-    const { up, upPings, calls } = this.#link;
+    const { up, upPings, calls, gathering } = this.#link;
     const flow = frame.length - frameHeaderBytes;
     up.take(flow);
+    gathering.asked();
     upPings.carried(flow);
     const call = calls.get(stream);
-    if (call) call.clientData(frame, content, endStream);
+    if (call) call.clientData({ frame, content, ended: endStream });
     else {
       this.#needsKnown(stream);
       up.giveBack(flow);
@@ -83,6 +84,7 @@ export class ClientSide implements FrameSink {
 
   headers(stream: number, fragment: Buffer, endHeaders: boolean, endStream: boolean): void {
     this.#endStream = endStream;
+    this.#link.gathering.asked();
     this.continuation(stream, fragment, endHeaders);
   }
 

@@ -1,17 +1,18 @@
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Logger } from '../log.ts';
-import { readWith } from '../sys/read-with.ts';
 import type { Route } from './call.ts';
 import { ClientSide, ownSettings } from './client-side.ts';
 import type { LargeBlocks } from './errors/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
+import { openClient, openUpstream } from './sockets.ts';
 import type { HeldBudget } from './streams/held-budget.ts';
 import { Link } from './streams/link.ts';
 import { UpstreamSide } from './upstream-side.ts';
 import { Dispatch, type FrameSink } from './wire/dispatch.ts';
 import { FrameReader } from './wire/frame-reader.ts';
 import { errorCodes, goAway, WireError } from './wire/frames.ts';
-import { Inlet } from './wire/inlet.ts';
+import { Gathering } from './wire/gathering.ts';
+import type { Inlet } from './wire/inlet.ts';
 import { Outlet } from './wire/outlet.ts';
 import { PrefaceReader } from './wire/preface-reader.ts';
 
@@ -75,16 +76,25 @@ export class Connection {
   #ended = false;
 
   constructor(context: ConnectionContext, { socket, origin, maxWrite, onClose }: Accepted) {
-    const { recorder, route, budget, blocks } = context;
+    const { recorder, route, budget, blocks, log, onReuse } = context;
     this.#context = context;
     this.#onClose = onClose;
-    this.#fromClient = this.#openClient(socket);
-    this.#fromUpstream = this.#openUpstream();
+    this.#fromClient = openClient(socket, {
+      ...{ log, onReuse, onLost: () => this.#loseClient() },
+      take: (bytes) => this.#readClient(bytes),
+      isLent: () => this.#link.upstream.pending > 0,
+    });
+    this.#fromUpstream = openUpstream(context.upstream, {
+      ...{ log, onReuse, onLost: () => this.#loseUpstream() },
+      take: (bytes, come) => this.#readUpstream(bytes, come),
+      isLent: () => this.#link.client.pending > 0,
+    });
     const pace = (): void => this.#pace();
     const link = new Link({
       client: new Outlet(this.#fromClient.socket, pace, maxWrite),
       upstream: new Outlet(this.#fromUpstream.socket, pace),
       budget,
+      gathering: new Gathering(pace),
       whyGone: () => context.whyGone() ?? 'buildkitd does not answer',
       later: (steps) => this.#guard(steps, () => this.#loseUpstream()),
     });
@@ -115,37 +125,6 @@ export class Connection {
     this.#loseClient();
   }
 
-  #openClient(accepted: Socket): Inlet {
-    const { log, onReuse } = this.#context;
-    const inlet = new Inlet({
-      open: (onread) => readWith(accepted, onread),
-      take: (bytes) => this.#readClient(bytes),
-      isLent: () => this.#link.upstream.pending > 0,
-      onReuse,
-    });
-    const { socket } = inlet;
-    // HTTP/2 has no half-closed connections, whatever the socket allows.
-    socket.on('end', () => this.#loseClient());
-    socket.on('error', (error) => log.debug({ error: String(error) }, "a client's connection broke"));
-    socket.on('close', () => this.#loseClient());
-    return inlet;
-  }
-
-  #openUpstream(): Inlet {
-    const { log, upstream, onReuse } = this.#context;
-    const inlet = new Inlet({
-      open: (onread) => createConnection({ path: upstream, onread }),
-      take: (bytes) => this.#readUpstream(bytes),
-      isLent: () => this.#link.client.pending > 0,
-      onReuse,
-    });
-    const { socket } = inlet;
-    socket.on('end', () => this.#loseUpstream());
-    socket.on('error', (error) => log.debug({ error: String(error) }, 'a connection to buildkitd failed'));
-    socket.on('close', () => this.#loseUpstream());
-    return inlet;
-  }
-
   #readClient(bytes: Buffer): number {
     let used = bytes.length;
     if (this.#link.clientGone) return used;
@@ -161,10 +140,11 @@ export class Connection {
     return used;
   }
 
-  #readUpstream(bytes: Buffer): number {
+  #readUpstream(bytes: Buffer, come: number): number {
     let used = bytes.length;
     this.#guard(
       () => {
+        this.#link.gathering.read(come);
         used = this.#upstreamFrames.push(bytes);
       },
       (error) => {
@@ -198,9 +178,9 @@ export class Connection {
   /** Each side is read as fast as the other takes it. */
   #pace(): void {
     if (this.#ended) return;
-    const { client, upstream, up, down, clientGone } = this.#link;
+    const { client, upstream, up, down, gathering, clientGone } = this.#link;
     const taken = clientGone || (!client.isFull && down.waitingBytes < mostWaiting);
-    this.#fromUpstream.setFlowing(taken && this.#upstreamSide.hasRoom);
+    this.#fromUpstream.setFlowing(taken && !gathering.isResting && this.#upstreamSide.hasRoom);
     if (clientGone) return;
     this.#fromClient.setFlowing(!upstream.isFull && up.waitingBytes < mostWaiting);
   }
@@ -271,6 +251,7 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
+    this.#link.gathering.close();
     this.#fromUpstream.socket.destroy();
     this.#upstreamSide.end();
     this.#destroyClient();

@@ -11,7 +11,7 @@ export class MessageReader {
   #needed = headerBytes;
   #broken: Error | undefined;
 
-  /** @param onMessage gets each message's bytes, its own copy */
+  /** @param onMessage gets each message's bytes. They are only lent: keep a copy */
   constructor(onMessage: (message: Buffer) => void) {
     this.#onMessage = onMessage;
   }
@@ -29,29 +29,28 @@ export class MessageReader {
       this.#chunks.push(Buffer.from(chunk));
       return;
     }
-    this.#chunks.push(chunk);
     try {
-      this.#drain();
+      this.#drain(this.#chunks.length === 0 ? chunk : Buffer.concat([...this.#chunks, chunk]));
     } catch (error) {
       this.#broken = error instanceof Error ? error : new Error(String(error));
       this.#chunks = [];
     }
   }
 
-  #drain(): void {
-    const bytes = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
+  #drain(bytes: Buffer): void {
     let at = 0;
     this.#needed = headerBytes;
     while (bytes.length - at >= headerBytes) {
       const length = bytes.readUInt32BE(at + 1);
       if (length > maxMessage) throw new RangeError(`a gRPC message of ${length} bytes is over ${maxMessage}`);
-      if (bytes.length - at < headerBytes + length) {
+      const start = at + headerBytes;
+      if (bytes.length - start < length) {
         this.#needed = headerBytes + length;
         break;
       }
-      const message = bytes.subarray(at + headerBytes, at + headerBytes + length);
-      this.#onMessage(bytes[at] === 1 ? gunzipSync(message, { maxOutputLength: maxMessage }) : Buffer.from(message));
-      at += headerBytes + length;
+      const message = bytes.subarray(start, start + length);
+      this.#onMessage(bytes[at] === 1 ? gunzipSync(message, { maxOutputLength: maxMessage }) : message);
+      at = start + length;
     }
     this.#held = bytes.length - at;
     this.#chunks = this.#held === 0 ? [] : [Buffer.from(bytes.subarray(at))];

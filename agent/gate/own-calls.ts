@@ -21,7 +21,7 @@ export interface OwnCall {
   message: Buffer;
   /** Sent beside gRPC's own. */
   headers?: HeaderField[];
-  /** Each message of the answer. */
+  /** Each message of the answer, whose bytes are only lent. */
   onMessage: (message: Buffer) => void;
   /** The call is over. Called once. */
   onEnd: (status: GrpcStatus) => void;

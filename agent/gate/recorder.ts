@@ -15,8 +15,10 @@ export interface GateRecorder {
   solveMoved(ref: string, place: QueuePlace): void;
   /** A client's Solve has been read and goes to buildkitd now. */
   solveStarted(solve: SolveStart): void;
-  /** One serialised `moby.buildkit.v1.StatusResponse` of a live solve, as buildkitd sent it. The bytes may be kept. */
+  /** One serialised `moby.buildkit.v1.StatusResponse` of a live solve, as buildkitd sent it. The bytes are only lent: keep a copy. */
   status(ref: string, message: Buffer): void;
+  /** buildkitd has ended a solve that was started, and its client is being told; `solveEnded` follows once its last status has come. */
+  solveEnding?(ref: string): void;
   /** The solve is over and its last status was given. Called once for each solve of which anything was told. */
   solveEnded(ref: string, outcome: SolveOutcome): void;
   /** A client's call began (1) or ended (-1): any call, not only solves. An idle gate's sum is 0. */

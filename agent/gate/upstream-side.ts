@@ -66,7 +66,7 @@ export class UpstreamSide implements FrameSink {
     down.take(flow);
     downPings.carried(flow);
     const call = open.get(stream);
-    if (call) call.upstreamData(frame, content, endStream);
+    if (call) call.upstreamData({ frame, content, ended: endStream });
     else {
       this.#needsKnown(stream);
       down.giveBack(flow);

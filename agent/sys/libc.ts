@@ -32,6 +32,7 @@ export const libc = {
   bind: declare('int bind(int fd, const void *address, uint length)'),
   connect: declare('int connect(int fd, const void *address, uint length)'),
   getpeername: declare('int getpeername(int fd, _Inout_ void *address, _Inout_ uint *length)'),
+  setsockopt: declare('int setsockopt(int fd, int level, int name, const void *value, uint length)'),
 } as const;
 
 /** Name of a function of {@link libc}. */

@@ -44,11 +44,15 @@ export async function waitForDrive(platform: Platform, name: string, limit: Limi
   };
   const watcher = watch('/dev', look);
   watcher.on('error', () => watcher.close());
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, ...(limit.signal ? [limit.signal] : [])]);
+  const what = `the drive ${name}`;
   try {
-    return await Promise.race([seen.promise, pollUntil({ ...limit, what: `the drive ${name}`, everyMs: 100 }, look)]);
+    return await Promise.race([seen.promise, pollUntil({ limitMs: limit.limitMs, signal, what, everyMs: 100 }, look)]);
   } catch (error) {
     throw isBuildvisorError(error, 'TIMED_OUT') ? missing(platform, name, limit.limitMs, error) : error;
   } finally {
+    over.abort();
     watcher.close();
   }
 }

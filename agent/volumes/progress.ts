@@ -11,3 +11,24 @@ export interface Progress {
 
 /** Told how far something has come; with `undefined` that it is over. Must not throw. */
 export type OnProgress = (progress: Progress | undefined) => void;
+
+/** How often {@link withElapsed} tells, in milliseconds. */
+const everyMs = 1000;
+
+/** Waits for work that cannot tell how far it has come, and tells each second how long that has taken, of at most `limitMs`. */
+export async function withElapsed<T>(
+  onProgress: OnProgress,
+  { what, limitMs }: { what: string; limitMs: number },
+  work: Promise<T>,
+): Promise<T> {
+  const start = performance.now();
+  const timer = setInterval(() => {
+    onProgress({ what, done: Math.round(performance.now() - start), total: limitMs, unit: 'ms' });
+  }, everyMs);
+  try {
+    return await work;
+  } finally {
+    clearInterval(timer);
+    onProgress(undefined);
+  }
+}

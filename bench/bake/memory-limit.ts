@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { hasErrno } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
-import { residentTree } from '../lib/process-cost.ts';
+import { heldByTree } from '../lib/process-cost.ts';
 
 /** A process under a limit of memory. */
 export interface MemoryLimit {
@@ -18,7 +18,7 @@ const controller = '/sys/fs/cgroup/memory';
 
 /**
  * Puts a process, and what it starts from now on, under a limit as a VM of that size would. Where the kernel's memory controller
- * (cgroup v1) cannot be had, it is killed by us when its resident memory and that of its children passes the limit.
+ * (cgroup v1) cannot be had, it is killed by us when what it holds and its children hold passes the limit.
  */
 export function limitMemory(pid: number, bytes: number): MemoryLimit {
   return existsSync(join(controller, 'memory.limit_in_bytes')) ? inCgroup(pid, bytes) : watched(pid, bytes);
@@ -66,7 +66,9 @@ function isRemoved(group: string): boolean {
 function watched(pid: number, bytes: number): MemoryLimit {
   let killed = false;
   const timer = setInterval(() => {
-    if (killed || residentTree(pid) < bytes) return;
+    if (killed) return;
+    const { self, children } = heldByTree(pid);
+    if (self + children < bytes) return;
     killed = true;
     process.kill(pid, 'SIGKILL');
   }, 50);

@@ -39,7 +39,8 @@ const lastStep = /^\[(t\d+) (?:\S+ )?(\d+)\/\2\] /;
 /** Runs one `buildx bake` to its end, whatever that is. */
 export async function runBake(options: BakeOptions): Promise<BakeRun> {
   const { buildx, socket, config, dir, targets = [], onDone, limitMs } = options;
-  const env = { BUILDX_CONFIG: config, BUILDX_GIT_INFO: '0' };
+  // buildx makes a folder for each inline Dockerfile, and leaves them when it is killed.
+  const env = { BUILDX_CONFIG: config, BUILDX_GIT_INFO: '0', TMPDIR: config };
   const create = ['create', '--name', 'bench', '--driver', 'remote', `unix://${socket}`];
   await execa(buildx, create, { env, reject: false });
   const begun = performance.now();

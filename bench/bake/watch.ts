@@ -2,8 +2,8 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../common/errors.ts';
 import type { Machine } from '../../host/machine/machines.ts';
-import { descendantsOf, findVictim, residentBytes } from '../../soak/kill/processes.ts';
-import { cpuSeconds, residentTree } from '../lib/process-cost.ts';
+import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
+import { cpuSeconds, heldByTree, heldBytes } from '../lib/process-cost.ts';
 
 /** Milliseconds between two looks at the memory. */
 const everyMs = 200;
@@ -14,11 +14,18 @@ export interface Cpu {
   agent: number;
 }
 
-/** Bytes resident: buildkitd with the steps it runs, the agent. */
+/** Bytes that are held, shared ones in part ({@link heldBytes}). */
 export interface Memory {
+  /** buildkitd with the steps it runs. */
   buildkitd: number;
   agent: number;
+  /** Both at the same time; the most of it is less than the most of each together. */
+  both: number;
+  /** The steps alone, with their runc. */
+  steps: number;
 }
+
+const memoryParts = ['buildkitd', 'agent', 'both', 'steps'] as const satisfies (keyof Memory)[];
 
 /** Looks at a machine's buildkitd and agent until it is stopped. */
 export class MachineWatch {
@@ -67,14 +74,14 @@ export class MachineWatch {
   #look(): void {
     void this.cpu;
     const now = this.#memory();
-    for (const most of [this.peak, this.#recent]) {
-      most.buildkitd = Math.max(most.buildkitd, now.buildkitd);
-      most.agent = Math.max(most.agent, now.agent);
-    }
+    for (const most of [this.peak, this.#recent])
+      for (const part of memoryParts) most[part] = Math.max(most[part], now[part]);
   }
 
   #memory(): Memory {
-    return { buildkitd: residentTree(this.buildkitd), agent: residentBytes(this.agent) };
+    const { self, children } = heldByTree(this.buildkitd);
+    const agent = heldBytes(this.agent);
+    return { buildkitd: self + children, agent, both: self + children + agent, steps: children };
   }
 }
 

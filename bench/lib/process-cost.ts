@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs';
-import { readProc, residentBytes } from '../../soak/kill/processes.ts';
+import { readProc } from '../../soak/kill/processes.ts';
 
 /** Clock ticks a second of /proc's times: sysconf(_SC_CLK_TCK), 100 on every Linux that Node runs on. */
 const ticksPerSecond = 100;
@@ -11,21 +11,35 @@ export function cpuSeconds(pid: number): number {
   return ticks / ticksPerSecond;
 }
 
-/** Resident bytes of a process and of everything it has started that still runs. */
-export function residentTree(pid: number): number {
+/**
+ * Bytes of memory that a process holds: its own pages, and of those that several processes share (programs, libraries) its part, so that
+ * many processes of one program are not counted as many programs (Pss of proc_pid_smaps(5)). 0 when it has gone.
+ */
+export function heldBytes(pid: number): number {
+  return Number(/^Pss:\s+(\d+) kB$/m.exec(readProc(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024;
+}
+
+/** What a process holds, and what everything that it has started holds; bytes. */
+export interface TreeMemory {
+  self: number;
+  children: number;
+}
+
+/** What a process and everything it has started hold. */
+export function heldByTree(pid: number): TreeMemory {
   const parents = new Map<number, number[]>();
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     const parent = Number(statFields(Number(name))[1] ?? 0);
     parents.set(parent, [...(parents.get(parent) ?? []), Number(name)]);
   }
-  let bytes = 0;
-  for (const todo = [pid]; todo.length > 0; ) {
+  let children = 0;
+  for (const todo = parents.get(pid) ?? []; todo.length > 0; ) {
     const next = todo.pop() ?? 0;
-    bytes += residentBytes(next);
+    children += heldBytes(next);
     todo.push(...(parents.get(next) ?? []));
   }
-  return bytes;
+  return { self: heldBytes(pid), children };
 }
 
 /** The fields of /proc/PID/stat after the name: state, parent, … Empty when it has gone. */

@@ -1,5 +1,5 @@
+import { cutMiddle } from '../../common/cut-middle.ts';
 import { BuildvisorError, isUserCode, toBuildvisorError } from '../../common/errors.ts';
-import { cutMiddle } from '../../common/middle.ts';
 
 /** Exit code of a build that failed, whoever's fault it is. */
 export const exitFailed = 1;

@@ -11,7 +11,8 @@ import { makeProgram } from './program.ts';
  */
 export async function main(args: readonly string[]): Promise<number> {
   let code = 0;
-  const program = makeProgram(args, (given) => {
+  const words = args[0] === '--version' ? ['version', ...args.slice(1)] : args;
+  const program = makeProgram(words, (given) => {
     code = given;
   });
   for (const command of [program, ...program.commands]) {
@@ -20,7 +21,7 @@ export async function main(args: readonly string[]): Promise<number> {
     command.configureOutput({ outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`) });
   }
   try {
-    await program.parseAsync(args, { from: 'user' });
+    await program.parseAsync(words, { from: 'user' });
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitUsage;

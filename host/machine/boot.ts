@@ -108,6 +108,7 @@ function endedEarly(scope: Scope, state: VmState | undefined): BuildvisorError {
 async function makeRequest(options: UpOptions): Promise<MonitorRequest> {
   const { memoryBytes = defaultMemoryBytes, cacheBytes, scratchBytes } = options;
   checkMemory(memoryBytes);
+  checkAccel(process.env.BUILDVISOR_ACCEL);
   const { checkVolumeSize } = await import('./volumes.ts');
   for (const bytes of [cacheBytes, scratchBytes]) if (bytes !== undefined) checkVolumeSize(bytes);
   const dir = scopeDirOf(options.scope);
@@ -129,6 +130,13 @@ function checkMemory(bytes: number): void {
   throw new BuildvisorError('USAGE', `A VM cannot run in ${formatBytes(bytes)} of memory`, {
     hint: `Give it ${formatBytes(minMemoryBytes)} or more.`,
     facts: { bytes, minimum: minMemoryBytes },
+  });
+}
+
+function checkAccel(name: string | undefined): void {
+  if (name === undefined || name === '' || name === 'kvm' || name === 'tcg') return;
+  throw new BuildvisorError('USAGE', `There is no accelerator "${name}"`, {
+    hint: 'BUILDVISOR_ACCEL is kvm or tcg, or not set.',
   });
 }
 

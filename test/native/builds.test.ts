@@ -185,7 +185,7 @@ test('a build is cancelled while its export stands still, by both routes', async
       ...['--addr', `unix://${join(machine.runDir, 'buildkit.sock')}`, 'build', '--frontend', 'dockerfile.v0'],
       ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`, '--output', 'type=oci'],
     ],
-    { reject: false, buffer: false, stdout: 'pipe', timeout: 60_000 },
+    { reject: false, buffer: false, stdout: 'pipe', timeout: 240_000 },
   );
   const record = await until('the export', async () => {
     const [running] = await api.list({ states: ['RUNNING'] });

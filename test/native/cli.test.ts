@@ -57,7 +57,7 @@ async function cli(
   const { input = '', env = {} } = options;
   const { exitCode, stdout, stderr } = await execa(process.execPath, [entry, ...args], {
     reject: false,
-    timeout: 60_000,
+    timeout: 240_000,
     input,
     env,
   });

@@ -53,22 +53,28 @@ function look(down: Socket): void {
     socket.on('close', () => other.destroy());
     socket.pipe(other);
   }
-  const fromGate = new FrameReader((frame) => {
+  watchFrames(down, preface.length, (frame) => {
     if (frame[3] === frameTypes.ping && frame[4] === 0) seen.pings.sent++;
   });
-  let greeting = preface.length;
-  down.on('data', (chunk: Buffer) => {
-    fromGate.push(chunk.subarray(greeting));
-    greeting = Math.max(0, greeting - chunk.length);
-  });
-  const fromBuildkitd = new FrameReader((frame) => {
+  watchFrames(up, 0, (frame) => {
     if (frame[3] === frameTypes.goAway) seen.goAways++;
     if (frame[3] === frameTypes.ping && frame[4] === frameFlags.ack) seen.pings.acked++;
-    if (frame[3] === frameTypes.settings)
-      seen.window =
-        settingOf(readSettings(frame.subarray(frameHeaderBytes)), settingIds.initialWindowSize) ?? seen.window;
+    if (frame[3] !== frameTypes.settings) return;
+    const settings = readSettings(frame.subarray(frameHeaderBytes));
+    seen.window = settingOf(settings, settingIds.initialWindowSize) ?? seen.window;
   });
-  up.on('data', (chunk: Buffer) => fromBuildkitd.push(chunk));
+}
+
+/** Looks at the frames that a socket brings after its first `skipped` bytes. */
+function watchFrames(socket: Socket, skipped: number, onFrame: (frame: Buffer) => void): void {
+  const reader = new FrameReader(onFrame);
+  let left: Buffer = Buffer.alloc(0);
+  let toSkip = skipped;
+  socket.on('data', (chunk: Buffer) => {
+    left = Buffer.concat([left, chunk.subarray(toSkip)]);
+    toSkip = Math.max(0, toSkip - chunk.length);
+    left = left.subarray(reader.push(left));
+  });
 }
 
 async function build(context: string): Promise<void> {

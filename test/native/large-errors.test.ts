@@ -141,7 +141,7 @@ function peakMiB(): number {
 }
 
 async function cli(args: string[], input: string | Uint8Array = ''): Promise<{ exitCode: number; stderr: string }> {
-  const options = { reject: false, timeout: 100_000, input, env: { BUILDVISOR_DRIVER: 'process' } } as const;
+  const options = { reject: false, timeout: 240_000, input, env: { BUILDVISOR_DRIVER: 'process' } } as const;
   const { exitCode, stderr } = await execa(process.execPath, [entry, ...args], options);
   return { exitCode: exitCode ?? -1, stderr };
 }

@@ -1,5 +1,8 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Admission } from '../../agent/gate/admission/disk.ts';
 import { BuildvisorError } from '../../common/errors.ts';
@@ -15,6 +18,7 @@ import {
 } from './buildkitd.ts';
 import { debugBuild, watch } from './debug-build.ts';
 import { openGate, type TestGate } from './gate.ts';
+import { SlowSocket } from './slow-socket.ts';
 
 let buildkitd: TestBuildkitd;
 let gate: TestGate;
@@ -170,4 +174,32 @@ test('somebody at a prompt in a container does not keep others from building', a
     pty.kill('SIGKILL');
   }
   await until('its end', () => gate.recorder.outcomes.size === 2);
+}, 120_000);
+
+test('a build that waits keeps its session though its client hears everything seconds late', async () => {
+  const sockets: SlowSocket[] = [];
+  const path = `${buildkitd.dir}/slow.sock`;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const slow = new SlowSocket(socket);
+    sockets.push(slow);
+    slow.pipe(connect(gate.socket)).pipe(slow);
+  }).listen(path);
+  await once(server, 'listening');
+  try {
+    // Its session tells how sessions are greeted.
+    expect((await (await build(0, path)).ended).exitCode).toBe(0);
+    const first = await build(14, path);
+    await until('the first to run', () => gate.gate.slots.running === 1);
+    const second = await build(0, path);
+    await until('another to wait', () => gate.gate.slots.waiting === 1);
+    for (const socket of sockets.slice(-1)) socket.ms = 7_000;
+    await sleep(6_000);
+    for (const socket of sockets.slice(-1)) socket.ms = 0;
+    for (const { ended } of [first, second]) {
+      const result = await ended;
+      expect(result.exitCode, String(result.stderr)).toBe(0);
+    }
+  } finally {
+    server.close();
+  }
 }, 120_000);

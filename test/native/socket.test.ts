@@ -34,7 +34,7 @@ afterAll(async () => {
 /** The CLI's `socket`, for one scope. */
 function socket(...args: string[]) {
   const words = args.includes('--stop') ? args : [...sizes, ...args];
-  return execa(process.execPath, [entry, 'socket', scope, ...words], { reject: false, timeout: 60_000 });
+  return execa(process.execPath, [entry, 'socket', scope, ...words], { reject: false, timeout: 240_000 });
 }
 
 const build = (...more: string[]) =>

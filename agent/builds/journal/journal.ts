@@ -3,10 +3,10 @@ import { codecOf } from '../../../common/descriptors.ts';
 import { hasErrno } from '../../../common/errors.ts';
 import type { BuildEvent } from '../../../common/generated/types/buildvisor/v1/BuildEvent.ts';
 import type { OpenFiles } from './open-files.ts';
-import { type JournalHead, type StoredEvent, statusEvent } from './records.ts';
+import type { JournalHead, StoredEvent } from './records.ts';
 import type { Room } from './room.ts';
 import { type Events, eventsLost, type Marks, markEvery, readEvents, StoredEvents } from './stored-events.ts';
-import { type Batch, Unwritten } from './unwritten.ts';
+import { type Batch, eventsOf, Unwritten } from './unwritten.ts';
 
 /** Bytes of events that a build which is over keeps in memory when they could not be written: there may be thousands of it. */
 const keptOnFailure = 8 * 1024;
@@ -89,12 +89,11 @@ export class Journal implements Events {
 
   /** Writes what the journal is of. It may be written again; the last one counts. */
   writeHead(head: JournalHead): void {
-    this.#options.room.queued(this.#unwritten.addHead(head));
-    this.#schedule(true);
+    this.#enqueue(true, (unwritten) => unwritten.addHead(head));
   }
 
   /**
-   * Adds an event. The first status that finds no room is replaced by `truncated`, and no later one is added.
+   * Adds an event; a status is copied. The first status that finds no room is replaced by `truncated`, and no later one is added.
    * @returns the last event's number
    */
   append(event: NewEvent): number {
@@ -109,17 +108,23 @@ export class Journal implements Events {
   }
 
   #add(event: NewEvent): number {
+    const { status, result, durable } = event;
     const seq = ++this.#lastSeq;
-    const bytes = Buffer.isBuffer(event.status)
-      ? statusEvent(seq, Date.now(), event.status)
-      : codecOf('BuildEvent').encode({ ...event, seq, atMs: Date.now() });
-    const stored = { seq, bytes };
-    this.#tail.push(stored);
-    this.#tailBytes += bytes.length;
-    if (event.durable || event.result?.error) this.#closed = true;
-    this.#options.room.queued(this.#unwritten.addEvent(stored));
-    this.#schedule(event.result !== undefined || event.durable !== undefined);
+    const atMs = Date.now();
+    if (durable || result?.error) this.#closed = true;
+    this.#enqueue(result !== undefined || durable !== undefined, (unwritten) => {
+      if (Buffer.isBuffer(status)) unwritten.addStatus(seq, atMs, status);
+      else unwritten.addEvent(seq, codecOf('BuildEvent').encode({ ...event, seq, atMs }));
+    });
     return seq;
+  }
+
+  #enqueue(urgent: boolean, add: (unwritten: Unwritten) => void): void {
+    const unwritten = this.#unwritten;
+    const before = unwritten.bytes;
+    add(unwritten);
+    this.#options.room.queued(unwritten.bytes - before);
+    this.#schedule(urgent);
   }
 
   /**
@@ -136,6 +141,8 @@ export class Journal implements Events {
     }
     await this.#options.files.close(this.#options.path);
     this.#shrink(this.#failure === undefined ? 0 : Math.min(limits.memory, keptOnFailure));
+    // What they lie in is larger.
+    this.#tail = this.#tail.map(({ seq, bytes }) => ({ seq, bytes: Buffer.from(bytes) }));
     if (this.#failure !== undefined || this.#gone) return undefined;
     return new StoredEvents(this.#options.path, {
       lastSeq: this.#lastSeq,
@@ -221,34 +228,48 @@ export class Journal implements Events {
     if (this.#unwritten.bytes === 0) return;
     const batch = this.#unwritten.take();
     if (this.#failure !== undefined || this.#gone) {
-      this.#options.room.queued(-batch.bytes.length);
-      this.#shrink(this.#options.limits.memory);
-      this.#notify();
+      this.#keep(batch);
+      this.#leave(batch);
       return;
     }
     this.#writing = this.#write(batch).finally(() => {
-      this.#options.room.queued(-batch.bytes.length);
       this.#writing = undefined;
-      this.#notify();
+      this.#leave(batch);
       this.#schedule();
     });
   }
 
-  async #write({ bytes, events }: Batch): Promise<void> {
-    const { path, files, room, limits } = this.#options;
+  async #write(batch: Batch): Promise<void> {
+    const { path, files, room } = this.#options;
+    const { bytes, firstSeq, starts } = batch;
     try {
       await files.append(path, bytes);
     } catch (error) {
       this.#failure = error;
+      this.#keep(batch);
       return;
     }
-    for (const { seq, at } of events) {
-      this.#mark(seq, this.#fileBytes + at);
-      this.#flushedSeq = seq;
-    }
+    for (const [index, at] of starts.entries()) this.#mark(firstSeq + index, this.#fileBytes + at);
+    if (starts.length > 0) this.#flushedSeq = firstSeq + starts.length - 1;
     this.#fileBytes += bytes.length;
     room.stored(bytes.length);
-    this.#shrink(this.#watchers > 0 ? limits.memory : 0);
+    if (this.#watchers > 0) this.#keep(batch);
+    else this.#shrink(0);
+  }
+
+  /** A batch waits no longer to be written. */
+  #leave({ bytes }: Batch): void {
+    this.#options.room.queued(-bytes.length);
+    this.#notify();
+  }
+
+  /** Keeps the last events in memory. */
+  #keep(batch: Batch): void {
+    for (const event of eventsOf(batch)) {
+      this.#tail.push(event);
+      this.#tailBytes += event.bytes.length;
+    }
+    this.#shrink(this.#options.limits.memory);
   }
 
   #mark(seq: number, at: number): void {
@@ -256,11 +277,11 @@ export class Journal implements Events {
     if (last === undefined || at - last.at >= markEvery) this.#marks.push({ seq, at });
   }
 
-  /** Lets go of the oldest events in memory that are on disk, or that will never be. */
+  /** Lets go of the oldest events in memory. */
   #shrink(most: number): void {
     let count = 0;
-    for (const { seq, bytes } of this.#tail) {
-      if (this.#tailBytes <= most || (seq > this.#flushedSeq && this.#failure === undefined)) break;
+    for (const { bytes } of this.#tail) {
+      if (this.#tailBytes <= most) break;
       this.#tailBytes -= bytes.length;
       count++;
     }

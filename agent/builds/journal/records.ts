@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { readFields } from '../../../common/protobuf.ts';
-import { ByteReader } from '../bytes.ts';
+import { ByteReader } from '../byte-reader.ts';
 
 /** An event as it is kept: its number and its serialised form. */
 export interface StoredEvent {
@@ -22,6 +22,9 @@ export interface JournalHead {
 /** Largest event read back: gRPC messages of BuildKit are at most 16 MiB (util/appdefaults, DefaultMaxRecvMsgSize). */
 const maxRecord = 17 * 1024 ** 2;
 
+/** Bytes that are read at a time: most journals are smaller than the first. */
+const chunkBytes = { first: 8 * 1024, next: 64 * 1024 };
+
 /** Set in the length of a record that is a head, as JSON, and no event. The last head of a file counts. */
 const headBit = 0x8000_0000;
 
@@ -41,8 +44,7 @@ export type Record = { end: number; start: number } & (
 
 /** The whole records of a journal's file from byte `start` on: four bytes of length, then the bytes. Ends at the first that is not whole. */
 export async function* readRecords(path: string, start: number): AsyncGenerator<Record> {
-  const file = createReadStream(path, { start, highWaterMark: 64 * 1024 });
-  const reader = new ByteReader(file as AsyncIterable<Buffer>);
+  const reader = new ByteReader(readChunks(path, start));
   let at = start;
   try {
     for (;;) {
@@ -59,7 +61,23 @@ export async function* readRecords(path: string, start: number): AsyncGenerator<
       else yield { ...place, event: { seq: seqOf(bytes), bytes } };
     }
   } finally {
-    file.destroy();
+    await reader.close();
+  }
+}
+
+/** A file's bytes from `start` to its end. No stream: it costs more than most journals have in them. */
+async function* readChunks(path: string, start: number): AsyncGenerator<Buffer> {
+  const file = await open(path, 'r');
+  try {
+    let size = chunkBytes.first;
+    for (let at = start; ; size = chunkBytes.next) {
+      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(size), 0, size, at);
+      if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
+      if (bytesRead < size) return;
+      at += bytesRead;
+    }
+  } finally {
+    await file.close();
   }
 }
 
@@ -69,19 +87,32 @@ function seqOf(event: Buffer): number {
   return 0;
 }
 
-/** A `buildvisor.v1.BuildEvent` with a status (fields 1, 2 and 4), by hand: there may be hundreds of thousands of them. */
-export function statusEvent(seq: number, atMs: number, status: Buffer): Buffer {
-  const head = [0x08, ...varint(seq), 0x10, ...varint(atMs), 0x22, ...varint(status.length)];
-  const event = Buffer.allocUnsafe(head.length + status.length);
-  event.set(head);
-  event.set(status, head.length);
-  return event;
+/** Most bytes that a status event has beside its status: three keys, and numbers of 64, 64 and 32 bits. */
+export const statusEventBytes = 3 + 10 + 10 + 5;
+
+/**
+ * Writes a `buildvisor.v1.BuildEvent` with a status (fields 1, 2 and 4), by hand: there may be hundreds of thousands of them.
+ * @returns where it ends
+ */
+export function writeStatusEvent(
+  into: Buffer,
+  start: number,
+  { seq, atMs, status }: { seq: number; atMs: number; status: Buffer },
+): number {
+  let at = start;
+  into[at++] = 0x08;
+  at = writeVarint(into, at, seq);
+  into[at++] = 0x10;
+  at = writeVarint(into, at, atMs);
+  into[at++] = 0x22;
+  at = writeVarint(into, at, status.length);
+  return at + status.copy(into, at);
 }
 
-function varint(value: number): number[] {
-  const bytes: number[] = [];
+function writeVarint(into: Buffer, start: number, value: number): number {
+  let at = start;
   let rest = value;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 0x80);
-  bytes.push(rest);
-  return bytes;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) into[at++] = (rest % 128) | 0x80;
+  into[at++] = rest;
+  return at;
 }

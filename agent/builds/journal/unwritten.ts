@@ -1,58 +1,83 @@
-import { headRecord, type JournalHead, type StoredEvent } from './records.ts';
+import { headRecord, type JournalHead, type StoredEvent, statusEventBytes, writeStatusEvent } from './records.ts';
 
-/** Where the records of a batch are in a file, counted from the batch's beginning. */
+/** What is written together: bytes, and the events in them. */
 export interface Batch {
-  /** The bytes to append. */
   bytes: Buffer;
-  /** The events among them. */
-  events: { seq: number; at: number }[];
+  /** Number of the first event; the others follow it. */
+  firstSeq: number;
+  /** Where each event's record begins. */
+  starts: number[];
 }
 
-/** What a journal's file is still to get, in order: events, each after its length, and heads. */
+/** Of a record's length. */
+const lengthBytes = 4;
+const smallest = 512;
+
+/**
+ * What a journal's file is still to get: events, each after its length, and heads. They are put behind each other as they come, since there may
+ * be a hundred thousand of them in a few seconds.
+ */
 export class Unwritten {
-  #records: (StoredEvent | Buffer)[] = [];
+  #memory: Buffer = Buffer.alloc(0);
   #bytes = 0;
+  #firstSeq = 0;
+  #starts: number[] = [];
 
   /** Bytes that wait. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  addHead(head: JournalHead): number {
+  addHead(head: JournalHead): void {
     const record = headRecord(head);
-    return this.#add(record, record.length);
+    this.#bytes += record.copy(this.#grow(record.length), this.#bytes);
   }
 
-  addEvent(event: StoredEvent): number {
-    return this.#add(event, lengthBytes + event.bytes.length);
+  /** A serialised event. */
+  addEvent(seq: number, event: Buffer): void {
+    const memory = this.#grow(lengthBytes + event.length);
+    event.copy(memory, this.#bytes + lengthBytes);
+    this.#end(seq, event.length);
   }
 
-  /** Takes all of it, as one piece. */
+  /** A status, copied, as an event. */
+  addStatus(seq: number, atMs: number, status: Buffer): void {
+    const memory = this.#grow(lengthBytes + statusEventBytes + status.length);
+    const start = this.#bytes + lengthBytes;
+    this.#end(seq, writeStatusEvent(memory, start, { seq, atMs, status }) - start);
+  }
+
+  /** Takes all of it. */
   take(): Batch {
-    const bytes = Buffer.allocUnsafe(this.#bytes);
-    const events: Batch['events'] = [];
-    let at = 0;
-    for (const record of this.#records) {
-      if (Buffer.isBuffer(record)) {
-        at += record.copy(bytes, at);
-        continue;
-      }
-      events.push({ seq: record.seq, at });
-      at = bytes.writeUInt32BE(record.bytes.length, at);
-      at += record.bytes.copy(bytes, at);
-    }
-    this.#records = [];
+    const batch = { bytes: this.#memory.subarray(0, this.#bytes), firstSeq: this.#firstSeq, starts: this.#starts };
+    this.#memory = Buffer.alloc(0);
     this.#bytes = 0;
-    return { bytes, events };
+    this.#starts = [];
+    return batch;
   }
 
-  /** @returns the bytes it will take in the file */
-  #add(record: StoredEvent | Buffer, bytes: number): number {
-    this.#records.push(record);
-    this.#bytes += bytes;
-    return bytes;
+  #end(seq: number, length: number): void {
+    if (this.#starts.length === 0) this.#firstSeq = seq;
+    this.#starts.push(this.#bytes);
+    this.#memory.writeUInt32BE(length, this.#bytes);
+    this.#bytes += lengthBytes + length;
+  }
+
+  /** Memory in which there is room for so many bytes more. */
+  #grow(more: number): Buffer {
+    const before = this.#memory;
+    const needed = this.#bytes + more;
+    if (needed <= before.length) return before;
+    this.#memory = Buffer.allocUnsafeSlow(Math.max(smallest, needed, 2 * before.length));
+    before.copy(this.#memory, 0, 0, this.#bytes);
+    return this.#memory;
   }
 }
 
-/** Of a record's length. */
-const lengthBytes = 4;
+/** The events of a batch. They share its memory. */
+export function* eventsOf({ bytes, firstSeq, starts }: Batch): Generator<StoredEvent> {
+  for (const [index, at] of starts.entries()) {
+    const start = at + lengthBytes;
+    yield { seq: firstSeq + index, bytes: bytes.subarray(start, start + bytes.readUInt32BE(at)) };
+  }
+}

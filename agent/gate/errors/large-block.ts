@@ -3,8 +3,8 @@ import { BlockReader } from '../hpack/block-reader.ts';
 import { HpackError } from '../hpack/errors.ts';
 import type { HeaderField } from '../hpack/static-table.ts';
 import { LongFields } from './fields.ts';
-import type { BlockMessage, FromWorker } from './messages.ts';
 import { shortenFields } from './shorten.ts';
+import type { BlockMessage, FromWorker } from './worker-messages.ts';
 
 /** How long the thread may say nothing, of whatever block, while a block that is whole waits for its fields, in milliseconds. */
 const silenceLimitMs = 30_000;

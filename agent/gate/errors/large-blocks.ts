@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { hasErrno } from '../../../common/errors.ts';
 import type { Logger } from '../../log.ts';
 import { type BlockOptions, LargeBlock } from './large-block.ts';
-import type { BlockMessage, FromWorker, ToWorker } from './messages.ts';
+import type { BlockMessage, FromWorker, ToWorker } from './worker-messages.ts';
 
 /** How long the thread is kept when there is nothing to read, in milliseconds. */
 const idleMs = 30_000;

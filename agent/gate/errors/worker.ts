@@ -3,8 +3,8 @@ import { type MessagePort, parentPort } from 'node:worker_threads';
 import { BlockReader } from '../hpack/block-reader.ts';
 import { HpackError } from '../hpack/errors.ts';
 import { type Budget, LongFields } from './fields.ts';
-import type { FromWorker, ToWorker } from './messages.ts';
 import { shortenFields } from './shorten.ts';
+import type { FromWorker, ToWorker } from './worker-messages.ts';
 
 /** Bytes of error details that are held at the same time, of all blocks. */
 const budget: Budget = { leftBytes: 128 * 1024 ** 2 };

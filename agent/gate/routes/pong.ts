@@ -27,9 +27,9 @@ export class Pong {
     return this.#coming;
   }
 
-  /** buildkitd has answered somebody. */
+  /** buildkitd has answered somebody. @param message is only lent */
   learn(message: Buffer): void {
-    if (!this.#known?.equals(message)) this.#known = message;
+    if (!this.#known?.equals(message)) this.#known = Buffer.from(message);
   }
 
   async #ask(): Promise<Buffer> {
@@ -52,7 +52,7 @@ export class Pong {
           path: `${bridge}Ping`,
           message: Buffer.alloc(0),
           headers: [[buildId, ref]],
-          onMessage: resolve,
+          onMessage: (pong) => resolve(Buffer.from(pong)),
           onEnd: ({ message: why }) =>
             reject(new BuildvisorError('BUILDKITD_FAILED', `buildkitd does not say what it can do: ${why}`)),
         });

@@ -24,7 +24,7 @@ export function solveRoute({ solves, loose, refusal, behind }: RouteContext, cal
     else solve = solves.begin(call, request, call.origin.build === undefined ? refusal() : undefined);
   }, call);
   const responses = new MessageReader((message) => {
-    response = message;
+    response = Buffer.from(message);
   });
   return {
     request: (chunk) => opening.push(chunk),

@@ -19,15 +19,9 @@ export class Early {
     this.#loose = loose;
   }
 
-  /** Holds a call of the build `ref`. */
-  hold(ref: string, held: Held, limitMs: number): void {
-    const timer = setTimeout(() => {
-      this.#forget(ref, held);
-      this.#loose.pass(held.call, held.open);
-    }, limitMs);
-    const others = this.#calls.get(ref);
-    if (others) others.set(held, timer);
-    else this.#calls.set(ref, new Map([[held, timer]]));
+  /** Holds a call of the build `ref`. @param limitMs for how long, since it came; asked again when that is over */
+  hold(ref: string, held: Held, limitMs: () => number): void {
+    this.#wait(ref, held, limitMs);
     held.call.whenOver(() => this.#forget(ref, held));
   }
 
@@ -42,6 +36,22 @@ export class Early {
   /** Lets all go. */
   openAll(): void {
     for (const ref of [...this.#calls.keys()]) for (const { open } of this.take(ref)) open();
+  }
+
+  #wait(ref: string, held: Held, limitMs: () => number): void {
+    const left = (): number => Math.ceil(limitMs() - (performance.now() - held.call.arrivedAt));
+    const end = (): void => {
+      if (left() > 0) {
+        this.#wait(ref, held, limitMs);
+        return;
+      }
+      this.#forget(ref, held);
+      this.#loose.pass(held.call, held.open);
+    };
+    const timer = setTimeout(end, left());
+    const others = this.#calls.get(ref);
+    if (others) others.set(held, timer);
+    else this.#calls.set(ref, new Map([[held, timer]]));
   }
 
   #forget(ref: string, held: Held): void {

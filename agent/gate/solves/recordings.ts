@@ -101,6 +101,7 @@ export class Recordings {
   /** A Solve call has ended; the solve is over when its Status stream is. */
   end(solve: Recording, end: CallEnd, response: Buffer | undefined): void {
     solve.outcome = toOutcome(end, response);
+    this.#recorder.solveEnding?.(solve.ref);
     solve.endedAt = performance.now();
     if (solve.recorded && !this.#streams.get(solve.ref)?.has(solve.recorded)) this.#finish(solve);
     else this.#awaitStatus(solve);

@@ -5,11 +5,12 @@ import { LooseCalls } from './loose-calls.ts';
 /**
  * How long a Session is held that no Solve has named yet, in milliseconds: while builds wait, while none does, and where it is
  * one of a crowd; and when one that is held on is greeted, since a client's end of a session is an HTTP/2 server that closes when it
- * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout). One that cannot be greeted is let go instead, or as soon as it can be.
+ * hears nothing for 10 s (golang.org/x/net/http2, prefaceTimeout), counted from before a busy client has even sent the call. One that
+ * cannot be greeted for so long is let go instead, or as soon as it can be.
  */
-const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 5000, again: 500 };
+const limits = { busy: 5000, free: 1000, crowd: 120_000, greet: 1000, ungreeted: 5000, again: 500 };
 /** So many Sessions of one client without a Solve are a bake in preparation: buildx opens all of them first, and takes a minute for 4000. */
-const crowd = 64;
+export const crowd = 64;
 /**
  * How many Sessions may be open at buildkitd that no Solve asks for, of one client and of all; the others go on waiting. Each is a gRPC client there, with 100 KB
  * and more of buffers, and all are begun and ended under one lock (session/manager.go): with some thousands, a build's own session comes too late.
@@ -67,6 +68,11 @@ export class Sessions {
       this.#take(call);
       this.#prune(id, session);
     });
+  }
+
+  /** Whether a client has so many sessions that no Solve has named that it is still preparing a bake. */
+  isPreparing(client: object): boolean {
+    return (this.#unnamed.get(client)?.size ?? 0) >= crowd;
   }
 
   /** A solve that uses these sessions waits. */
@@ -151,11 +157,12 @@ export class Sessions {
     const { calls, named } = session;
     clearTimeout(calls.get(call));
     if (call.isOpen || call.isOver) return;
-    const left = limits.greet - (performance.now() - call.arrivedAt);
+    const waited = (): number => performance.now() - call.arrivedAt;
+    const left = limits.greet - waited();
     const greet = (): void => {
       if (this.#greet(call)) return;
-      if (named.has(call)) call.open();
-      else this.#loose.pass(call);
+      if (named.has(call) && waited() >= limits.ungreeted) call.open();
+      else if (!named.has(call)) this.#loose.pass(call);
       // The first that goes tells how the others are greeted.
       if (!call.isOpen) calls.set(call, setTimeout(greet, limits.again));
     };

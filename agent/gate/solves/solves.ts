@@ -10,13 +10,16 @@ import type { Departures } from './departures.ts';
 import { Early, type Held } from './early.ts';
 import type { LooseCalls } from './loose-calls.ts';
 import type { Recordings } from './recordings.ts';
-import type { Sessions } from './sessions.ts';
+import { crowd, type Sessions } from './sessions.ts';
 import { Solve } from './solve.ts';
 import type { SolveRequest } from './solve-request.ts';
 import { Turns } from './turns.ts';
 
-/** How long a call of a build whose Solve has not come is held, in milliseconds: while builds wait, and while none does. */
-const earlyMs = { busy: 5000, free: 1000 };
+/**
+ * How long a call of a build whose Solve has not come is held, in milliseconds: while many builds wait or are being prepared by its
+ * client, which is busy with all of them; while builds wait; and while none does.
+ */
+const earlyMs = { crowd: 60_000, busy: 5000, free: 1000 };
 /** Builds that have ended and whose names are remembered: calls of theirs are not held for a Solve to come. */
 const mostEnded = 4096;
 
@@ -96,7 +99,7 @@ export class Solves {
       const status = this.#ended.get(ref);
       if (status) end(held.call, status);
       else this.#options.loose.pass(held.call, held.open);
-    } else this.#early.hold(ref, held, this.#options.slots.waiting > 0 ? earlyMs.busy : earlyMs.free);
+    } else this.#early.hold(ref, held, () => this.#earlyLimit(held.call));
   }
 
   /** A Solve call has ended. */
@@ -140,6 +143,12 @@ export class Solves {
   tell(ref: string, place: QueuePlace): void {
     const solve = this.#solves.get(ref);
     if (solve?.isTold && solve.state === 'queued') this.#options.recorder.solveMoved(ref, place);
+  }
+
+  #earlyLimit({ origin }: Call): number {
+    const { slots, sessions } = this.#options;
+    if (slots.waiting >= crowd || sessions.isPreparing(origin)) return earlyMs.crowd;
+    return slots.waiting > 0 ? earlyMs.busy : earlyMs.free;
   }
 
   #admit(solve: Solve): void {

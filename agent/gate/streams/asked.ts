@@ -1,13 +1,5 @@
 import type { HeaderField } from '../call.ts';
-import {
-  frameFlags,
-  frameHeaderBytes,
-  frameTypes,
-  newFrame,
-  renumber,
-  rstStream,
-  windowUpdate,
-} from '../wire/frames.ts';
+import { frameFlags, frameTypes, newFrame, renumber, rstStream, windowUpdate } from '../wire/frames.ts';
 import type { Link } from './link.ts';
 
 /** What buildkitd is asked for a call, once it is let go. */
@@ -70,9 +62,4 @@ export interface AskedStart {
   window: number;
   /** DATA frames. */
   kept: Buffer[];
-}
-
-/** What a DATA frame takes of windows (RFC 9113, 6.9.1). */
-export function flowOf(frame: Buffer): number {
-  return frame.length - frameHeaderBytes;
 }

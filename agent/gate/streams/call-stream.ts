@@ -1,25 +1,18 @@
 import type { Call, CallEnd, CallTap, HeaderField, Route } from '../call.ts';
 import type { GateRecorder, Origin } from '../recorder.ts';
 import { type GrpcStatus, readGrpcStatus, statusFields, unavailable } from '../status.ts';
-import { dataFrames, errorCodes, rstStream, windowUpdate } from '../wire/frames.ts';
-import { Asked, flowOf } from './asked.ts';
+import { errorCodes, rstStream, windowUpdate } from '../wire/frames.ts';
+import { Asked } from './asked.ts';
 import { CallEnding } from './call-end.ts';
+import { type Data, flowOf, keepData } from './data.ts';
 import { Held } from './held.ts';
 import { InOrder } from './in-order.ts';
 import type { Link } from './link.ts';
 import { otherAnswer, tooLate, tooMuchHeld } from './refusals.ts';
 import { Reply } from './reply.ts';
 import type { CallStart } from './request.ts';
+import type { State } from './state.ts';
 import { headersAfter, timeoutOf } from './timeout.ts';
-
-/**
- * Where a call stands: `held` back from buildkitd, `open`, read `alone` by the gate as its client has gone, answered by the gate
- * and `parting` as the client's window is too small for the answer, or `closed`: what comes of it is dropped.
- */
-type State = 'held' | 'open' | 'alone' | 'parting' | 'closed';
-
-/** Most calls of a connection whose answer waits for the client's window. It begins with room for the answers that the gate gives itself. */
-const mostParting = 100;
 
 /** One call on its way through: a stream at the client, and one at buildkitd once it is open. */
 export class CallStream implements Call {
@@ -79,10 +72,12 @@ export class CallStream implements Call {
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    if (!this.#held.enter(this.headers)) {
+    const headers = this.#held.enter(this.headers);
+    if (!headers) {
       this.answer(tooMuchHeld);
       return;
     }
+    this.headers = headers;
     const timeout = timeoutOf(this.headers);
     if (timeout !== undefined) this.#held.limit(timeout, () => this.answer(tooLate));
   }
@@ -115,8 +110,7 @@ export class CallStream implements Call {
     if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
     else {
       this.#state = 'parting';
-      this.#link.parting.add(this);
-      if (this.#link.parting.size > mostParting) this.fail(errorCodes.enhanceYourCalm);
+      if (!this.#link.part(this)) this.fail(errorCodes.enhanceYourCalm);
     }
     this.#finish({ status, calledOff: wasOpen });
   }
@@ -130,7 +124,7 @@ export class CallStream implements Call {
   }
 
   /** DATA from the client; its credit has been taken. */
-  clientData(frame: Buffer, content: Buffer, ended: boolean): void {
+  clientData({ frame, content, ended }: Data): void {
     const { up } = this.#link;
     const flow = flowOf(frame);
     if (this.#clientEnded) {
@@ -191,15 +185,9 @@ export class CallStream implements Call {
   }
 
   /** DATA from buildkitd; its credit has been taken. */
-  upstreamData(frame: Buffer, content: Buffer, ended: boolean): void {
-    if (!this.#fromUpstream.isWaiting) {
-      this.#passData(frame, content, ended);
-      return;
-    }
-    // What is read is only lent.
-    const kept = Buffer.from(frame);
-    const at = content.byteOffset - frame.byteOffset;
-    this.#fromUpstream.run(() => this.#passData(kept, kept.subarray(at, at + content.length), ended));
+  upstreamData(data: Data): void {
+    const own = this.#fromUpstream.isWaiting ? keepData(data) : data;
+    this.#fromUpstream.run(() => this.#passData(own));
   }
 
   /** buildkitd takes more of the request. */
@@ -246,26 +234,21 @@ export class CallStream implements Call {
     if (status) this.#endUpstream(status);
   }
 
-  #passData(frame: Buffer, content: Buffer, ended: boolean): void {
+  #passData(data: Data): void {
+    const { down } = this.#link;
+    if (this.#state !== 'open' && this.#state !== 'alone') {
+      down.giveBack(flowOf(data.frame));
+      return;
+    }
+    const fresh = this.#reply.leaveOut(data);
+    if (fresh === 'known') return;
+    if (fresh === 'other') this.answer(otherAnswer);
+    else this.#passFresh(fresh);
+  }
+
+  #passFresh({ frame, content, ended }: Data): void {
     const { down } = this.#link;
     const flow = flowOf(frame);
-    if (this.#state !== 'open' && this.#state !== 'alone') {
-      down.giveBack(flow);
-      return;
-    }
-    const known = this.#reply.leaveOut(content);
-    if (known === undefined) {
-      down.giveBack(flow);
-      this.answer(otherAnswer);
-      return;
-    }
-    if (known > 0) {
-      const rest = content.subarray(known);
-      down.giveBack(flow - rest.length);
-      if (rest.length > 0 || ended)
-        for (const next of dataFrames(this.id, rest, ended)) this.#passData(next, rest, ended);
-      return;
-    }
     this.#upstreamEnded = ended;
     this.#tap.response?.(content);
     // The tap may have called it off.

@@ -1,3 +1,5 @@
+import { SharedFields } from './shared-fields.ts';
+
 /** What all calls that a gate holds may take together. */
 export interface HeldLimits {
   calls: number;
@@ -10,6 +12,8 @@ const frameOverhead = 128;
 
 /** Counts what a gate holds, for all its connections. */
 export class HeldBudget {
+  /** Of the headers of held calls. */
+  readonly fields = new SharedFields();
   readonly #limits: HeldLimits;
   #calls = 0;
   #bytes = 0;

@@ -24,12 +24,13 @@ export class Held {
     return this.#flow;
   }
 
-  /** The call is to wait, with its headers. @returns whether there is room for one more */
-  enter(headers: readonly HeaderField[]): boolean {
+  /** The call is to wait. @returns its headers to be kept in place of these; undefined when there is no room for one more */
+  enter(headers: readonly HeaderField[]): HeaderField[] | undefined {
     const cost = headers.reduce((bytes, field) => bytes + fieldBytes(field), 0);
     this.#counted = this.#budget.enter(cost);
-    if (this.#counted) this.#cost += cost;
-    return this.#counted;
+    if (!this.#counted) return undefined;
+    this.#cost += cost;
+    return this.#budget.fields.share(headers);
   }
 
   /** Calls `then` when the call has waited so long, in milliseconds. */

@@ -1,4 +1,5 @@
 import { firstWindow, frameHeaderBytes, pingAck } from '../wire/frames.ts';
+import type { Gathering } from '../wire/gathering.ts';
 import type { Outlet } from '../wire/outlet.ts';
 import type { CallStream } from './call-stream.ts';
 import { HeaderWriter } from './header-writer.ts';
@@ -6,12 +7,16 @@ import type { HeldBudget } from './held-budget.ts';
 import { Lane } from './lane.ts';
 import { WindowPings } from './window-pings.ts';
 
+/** Most calls of a connection whose answer waits for the client's window. It begins with room for what the gate answers itself. */
+const mostParting = 100;
+
 /** What makes a {@link Link}. */
 export interface LinkEnds {
   client: Outlet;
   upstream: Outlet;
   budget: HeldBudget;
   whyGone: () => string;
+  gathering: Gathering;
   /** Runs steps that had to wait for something, and sees to what they throw and to what follows of them. */
   later: (steps: () => void) => void;
 }
@@ -29,6 +34,8 @@ export class Link {
   readonly upPings: WindowPings;
   /** PINGs of the client, about the DATA that it gets. */
   readonly downPings: WindowPings;
+  /** Whether what comes from buildkitd is read as it comes. */
+  readonly gathering: Gathering;
   readonly toClient = new HeaderWriter();
   readonly toUpstream = new HeaderWriter();
   /** Calls by their stream at the client. */
@@ -59,7 +66,8 @@ export class Link {
   readonly later: (steps: () => void) => void;
   #nextUpstream = 1;
 
-  constructor({ client, upstream, budget, whyGone, later }: LinkEnds) {
+  constructor({ client, upstream, budget, gathering, whyGone, later }: LinkEnds) {
+    this.gathering = gathering;
     this.whyGone = whyGone;
     this.later = later;
     this.client = client;
@@ -97,6 +105,12 @@ export class Link {
     this.#nextUpstream += 2;
     this.open.set(stream, call);
     return stream;
+  }
+
+  /** A call is answered, and its client has no window for that. @returns whether there may be one more of those */
+  part(call: CallStream): boolean {
+    this.parting.add(call);
+    return this.parting.size <= mostParting;
   }
 
   /** Whether buildkitd may name this stream at all. */

@@ -1,6 +1,7 @@
 import type { HeaderField } from '../call.ts';
 import { type GrpcStatus, statusFields } from '../status.ts';
 import { dataFrames, errorCodes, frameHeaderBytes, maxWindow, renumber, rstStream } from '../wire/frames.ts';
+import { type Data, flowOf } from './data.ts';
 import { asTrailers, EarlyAnswer } from './early-answer.ts';
 import type { Link } from './link.ts';
 import { OwnAnswer } from './own-answer.ts';
@@ -71,9 +72,20 @@ export class Reply {
     this.#link.down.pass(this.#id, renumber(frame, this.#id));
   }
 
-  /** How much of buildkitd's next bytes the client has already; undefined when they are others than it has. */
-  leaveOut(content: Buffer): number | undefined {
-    return this.#early === undefined ? 0 : this.#early.leaveOut(content);
+  /**
+   * What is left of buildkitd's DATA without what the client has already; credit of the rest is given back.
+   * @returns `known` when it has all of it, `other` when it was sent something else
+   */
+  leaveOut(data: Data): Data | 'known' | 'other' {
+    const { frame, content, ended } = data;
+    const known = this.#early ? this.#early.leaveOut(content) : 0;
+    if (known === 0) return data;
+    const rest = content.subarray(known);
+    this.#link.down.giveBack(flowOf(frame) - (known === undefined ? 0 : rest.length));
+    if (known === undefined) return 'other';
+    if (rest.length === 0 && !ended) return 'known';
+    const [next = frame] = dataFrames(this.#id, rest, ended);
+    return { frame: next, content: rest, ended };
   }
 
   /** Sends the beginning of buildkitd's answer before it comes. @returns whether that could be done */

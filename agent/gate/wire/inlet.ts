@@ -8,8 +8,9 @@ export interface InletOptions {
   /**
    * Gets what has come, and gives how many bytes it is done with; the others it gets again, with more behind them. They are lent: they
    * may change once `isLent` says no. Must not throw.
+   * @param come how many have come just now
    */
-  take: (bytes: Buffer) => number;
+  take: (bytes: Buffer, come: number) => number;
   /** Whether what was taken is still in use somewhere. */
   isLent: () => boolean;
   /** For tests, see {@link ReadMemory}. */
@@ -25,7 +26,8 @@ export class Inlet {
     this.socket = open({
       buffer: () => memory.room,
       callback(bytes) {
-        memory.done(take(memory.add(bytes)), isLent());
+        if (!isLent()) memory.reclaim();
+        memory.done(take(memory.add(bytes), bytes), isLent());
         return true;
       },
     });

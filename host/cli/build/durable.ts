@@ -1,8 +1,9 @@
 import { BuildvisorError } from '../../../common/errors.ts';
 import { fromWireError } from '../../../common/grpc-errors.ts';
 import { connectApi } from '../../client/connect.ts';
+import { followBuild } from '../../client/follow.ts';
 import type { BuildEvent } from '../../client/types.ts';
-import type { Machine } from '../../machine/machines.ts';
+import { isUp, type Machine } from '../../machine/machines.ts';
 
 /**
  * Waits until what a build left in the cache outlives a power cut.
@@ -12,7 +13,9 @@ import type { Machine } from '../../machine/machines.ts';
 export async function awaitDurable(machine: Machine, ref: string, signal: AbortSignal): Promise<void> {
   const client = connectApi(machine.apiSocket);
   try {
-    for await (const { durable } of client.watch(ref, { signal })) if (durable) return requireDurable(durable);
+    // An agent that died meanwhile is back soon, and tells it.
+    const events = followBuild(client, ref, { signal, mayComeBack: () => isUp(machine.scope) });
+    for await (const { durable } of events) if (durable) return requireDurable(durable);
   } finally {
     client.close();
   }

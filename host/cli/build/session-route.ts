@@ -24,10 +24,14 @@ export async function checkDirectory(context: string, file: string | undefined, 
   const dockerfile = file ?? join(context, 'Dockerfile');
   const stats = statSync(dockerfile, { throwIfNoEntry: false });
   if (stats?.isFile()) return checkDepth(dockerfile, dockerfile, stats.size, target);
-  throw new BuildvisorError('DOCKERFILE_MISSING', `There is no Dockerfile ${dockerfile}`, {
-    hint: 'Give its path with --file.',
-    facts: { path: dockerfile },
-  });
+  throw new BuildvisorError(
+    'DOCKERFILE_MISSING',
+    file === undefined ? `There is no Dockerfile in ${context}` : `There is no Dockerfile ${file}`,
+    {
+      hint: 'Give its path with --file.',
+      facts: { path: dockerfile },
+    },
+  );
 }
 
 /** A build of which nothing has come for so long, in milliseconds, may wait in the queue. */

@@ -1,6 +1,6 @@
 /** Text as a terminal shows it: widths in columns, cut to fit, without the control sequences a build's log may carry. */
 
-import { cutMiddle } from '../../../common/middle.ts';
+import { cutMiddle } from '../../../common/cut-middle.ts';
 
 const esc = '\x1b';
 /** CSI (those that set colours as group 1), strings such as OSC, and short escapes: ECMA-48, 5.4, 5.6 and 8.3. */

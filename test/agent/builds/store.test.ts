@@ -136,3 +136,31 @@ test('a build is found by its ref, and by its trace while it is not over', async
   await until('the trace to be gone', () => (store.find('cafe') === undefined ? true : undefined));
   expect(store.find('r1')).toBe(build);
 });
+
+test('an agent that starts again takes up hundreds of journals, small and large, in the order of their builds', async () => {
+  const first = new BuildStore(storeOptions(dir));
+  await first.load();
+  const long = Array.from({ length: 2000 }, (_, index) => `${index} ${'x'.repeat(90)}`);
+  const ids = Array.from({ length: 300 }, (_, index) => `build-${index}`);
+  const builds = ids.map((id, index) => {
+    const build = first.add({ id, ref: id, route: 'session', startedAtMs: index });
+    build.solveStarted(id);
+    for (const text of index % 100 === 7 ? long : ['one', 'two'])
+      build.addStatus(Buffer.concat([Buffer.from([122, text.length]), Buffer.from(text)]));
+    build.solveEnded(outcome);
+    build.end();
+    build.settle();
+    return build;
+  });
+  await until('the journals to be closed', () => (builds.every(({ live }) => live === undefined) ? true : undefined));
+
+  const second = new BuildStore(storeOptions(dir));
+  await second.load();
+  expect(second.list().map(({ id }) => id)).toEqual(ids);
+  for (const id of ['build-6', 'build-7', 'build-299']) {
+    const [before, after] = [first.find(id), second.find(id)];
+    if (before === undefined || after === undefined) throw new Error(`${id} is not there`);
+    expect(await texts(after.events)).toEqual(await texts(before.events));
+    expect(after.events.lastSeq).toBe(id === 'build-7' ? 2003 : 5);
+  }
+});

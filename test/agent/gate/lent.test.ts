@@ -18,6 +18,7 @@ import {
   preface,
   windowUpdate,
 } from '../../../agent/gate/wire/frames.ts';
+import { Gathering } from '../../../agent/gate/wire/gathering.ts';
 import { Outlet } from '../../../agent/gate/wire/outlet.ts';
 import { ReadMemory } from '../../../agent/gate/wire/read-memory.ts';
 import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
@@ -47,7 +48,12 @@ test('DATA that waits for headers that take their time is a copy', async () => {
   const link = new Link({
     client: new Outlet(sent, () => undefined),
     upstream: new Outlet(new PassThrough(), () => undefined),
-    ...{ budget: new HeldBudget(), whyGone: () => '', later: (steps) => steps() },
+    ...{
+      budget: new HeldBudget(),
+      gathering: new Gathering(() => undefined),
+      whyGone: () => '',
+      later: (steps) => steps(),
+    },
   });
   const start = { id: 1, path: '/a.B/C', origin: {}, headers: [], ended: false };
   const call = new CallStream(link, { activity: () => undefined } as unknown as GateRecorder, start);
@@ -58,7 +64,7 @@ test('DATA that waits for headers that take their time is a copy', async () => {
   const headers = Promise.withResolvers<[string, string][]>();
   call.upstreamHeadersLater(headers.promise, false);
   const [frame = Buffer.alloc(0)] = dataFrames(1, Buffer.from('what comes after'), false);
-  call.upstreamData(frame, frame.subarray(frameHeaderBytes), false);
+  call.upstreamData({ frame, content: frame.subarray(frameHeaderBytes), ended: false });
   frame.fill(0xdd);
   headers.resolve([[':status', '200']]);
   await once(sent, 'readable');
@@ -132,4 +138,19 @@ test('memory grows once it was filled, and there is always room for a frame', ()
     memory.done(9000, true);
     expect(memory.room.length).toBeGreaterThanOrEqual(16_384 + frameHeaderBytes);
   }
+});
+
+test('memory that was lent is used again when it is not any more', () => {
+  const used = new Set<ArrayBufferLike>();
+  const memory = new ReadMemory();
+  memory.add(memory.room.length);
+  for (let at = 0; at < 100; at++) {
+    const { room } = memory;
+    used.add(room.buffer);
+    memory.add(room.length);
+    memory.done(room.length, true);
+    expect(memory.room.buffer).not.toBe(room.buffer);
+    memory.reclaim();
+  }
+  expect(used.size).toBeLessThan(5);
 });

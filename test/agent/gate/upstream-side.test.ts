@@ -8,6 +8,7 @@ import type { CallStream } from '../../../agent/gate/streams/call-stream.ts';
 import { HeldBudget } from '../../../agent/gate/streams/held-budget.ts';
 import { Link } from '../../../agent/gate/streams/link.ts';
 import { UpstreamSide } from '../../../agent/gate/upstream-side.ts';
+import { Gathering } from '../../../agent/gate/wire/gathering.ts';
 import { Outlet } from '../../../agent/gate/wire/outlet.ts';
 import { openLog } from '../../../agent/log.ts';
 
@@ -20,7 +21,13 @@ afterEach(() => blocks.close());
 test('headers of a call that is over do not become part of the next ones', () => {
   const outlet = (): Outlet => new Outlet(new PassThrough(), () => undefined);
   const link = new Link({
-    ...{ client: outlet(), upstream: outlet(), budget: new HeldBudget(), whyGone: () => '' },
+    ...{
+      client: outlet(),
+      upstream: outlet(),
+      budget: new HeldBudget(),
+      gathering: new Gathering(() => undefined),
+      whyGone: () => '',
+    },
     later: (steps) => steps(),
   });
   const told: HeaderField[][] = [];

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Platform } from '../../../agent/sys/platform.ts';
 import { deviceNumber, drivesBySerial, findDrive, waitForDrive } from '../../../agent/volumes/drive.ts';
@@ -66,6 +67,22 @@ test('the wait ends with its signal', async () => {
     code: 'ABORTED',
   });
   expect(performance.now() - start).toBeLessThan(1000);
+});
+
+test('a wait that failed looks no more', async () => {
+  let looks = 0;
+  const drives = new (class extends Map<string, string> {
+    override get(name: string): string | undefined {
+      looks++;
+      return super.get(name);
+    }
+  })();
+  const wait = waitForDrive({ ...platform([]), drives }, 'bv-cache', { limitMs: 5000 });
+  setTimeout(() => drives.set('bv-cache', '/etc/passwd/nothing'), 150);
+  await expect(wait).rejects.toMatchObject({ code: 'ENOTDIR' });
+  const before = looks;
+  await sleep(350);
+  expect(looks).toBe(before);
 });
 
 test('a link to a device is followed', async () => {

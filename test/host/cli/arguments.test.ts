@@ -75,7 +75,7 @@ describe('bad usage', () => {
     ['build nosuch -s a/b', 'There is no directory nosuch'],
     ['build /etc/hostname -s a/b', 'is not a directory'],
     ['build https://example.org/x.git -s a/b', 'is a URL'],
-    ['build . -s a/b', 'There is no Dockerfile'],
+    ['build . -s a/b', 'There is no Dockerfile in .'],
     ['build . -s a/b -f nosuch', 'There is no Dockerfile nosuch'],
     ['build . -s a/b -o type=oci', 'needs dest=FILE'],
     ['build . -s a/b --push', 'where to push'],
@@ -95,6 +95,13 @@ describe('bad usage', () => {
     expect(err).toMatch(/^error: [^\n]*(\nhint: [^\n]*)?$/);
     expect(out).toBe('');
     expect(code).toBe(2);
+  });
+
+  test('--version does what version does', async () => {
+    const { code, out } = await run('--version');
+    expect(out).toMatch(/^buildvisor \d+\.\d+\.\d+ \(protocol \d+, Node /);
+    expect(out).toBe((await run('version')).out);
+    expect(code).toBe(0);
   });
 
   test('no command at all shows the help, on stderr', async () => {

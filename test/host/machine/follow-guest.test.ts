@@ -78,7 +78,7 @@ test('an agent that dies after hours in which nothing changed has its time to co
   const die = await startAgent('the first');
   const { heard, followed } = follow(end.signal, 10_000);
   const hears = (detail: string): Promise<true> =>
-    pollUntil({ limitMs: 5_000, everyMs: 10, what: detail }, () => heard.includes(detail) || undefined);
+    pollUntil({ limitMs: 20_000, everyMs: 10, what: detail }, () => heard.includes(detail) || undefined);
   await hears('the first');
   now += 3 * hour;
   await die();

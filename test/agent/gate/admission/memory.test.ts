@@ -2,9 +2,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { defaultMaxBuilds } from '../../../../agent/gate/admission/default-max-builds.ts';
 import { MemoryLimit } from '../../../../agent/gate/admission/memory-limit.ts';
 import { type MemoryLook, openMemoryGauge } from '../../../../agent/gate/admission/memory-look.ts';
-import { defaultMaxBuilds } from '../../../../agent/gate/admission/most.ts';
 import { openLog } from '../../../../agent/log.ts';
 
 const MiB = 1024 ** 2;

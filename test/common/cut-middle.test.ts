@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { cutMiddle } from '../../common/middle.ts';
+import { cutMiddle } from '../../common/cut-middle.ts';
 
 test('what fits stays, what does not keeps its beginning and its end', () => {
   fc.assert(
