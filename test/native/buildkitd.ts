@@ -107,8 +107,8 @@ export async function buildx(
   const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' }, limitMs);
   await execa(binary, ['create', '--name', name, '--driver', 'remote', `unix://${socket}`], options);
   // One that is killed leaves a folder there.
-  const env = { ...options.env, TMPDIR: stateDir };
-  return execa(binary, ['--builder', name, ...args], { ...options, env });
+  const own = { ...options.env, TMPDIR: stateDir };
+  return execa(binary, ['--builder', name, ...args], clientOptions(own, limitMs));
 }
 
 /** A running client; it never rejects: its exit code and output tell. */
