@@ -120,3 +120,19 @@ test('that floods the log, before it fills the memory of buildkitd', async () =>
   expect(build).toMatchObject({ state: 'FAILED', code: 'BUILD_FAILED' });
   expect(clients()).toEqual([]);
 });
+
+test('of a build that fails the record is there for a client that asks when it has seen the end', async () => {
+  const folder = await makeContext(dir, `${fromBusybox}RUN exit 7\n`);
+  const locals = ['--local', `context=${folder}`, '--local', `dockerfile=${folder}`, '--frontend', 'dockerfile.v0'];
+  for (let round = 0; round < 5; round++) {
+    const before = builds.list().length;
+    const client = buildctl(join(dir, 'gate.sock'), ['build', '--progress=plain', ...locals]);
+    // It asks as soon as it knows.
+    await new Promise<void>((resolve) =>
+      client.stderr.on('data', (data) => /failed to solve/.test(String(data)) && resolve()),
+    );
+    await builds.recorded();
+    expect(builds.list().slice(before)).toMatchObject([{ state: 'FAILED', code: 'BUILD_FAILED' }]);
+    await client;
+  }
+});

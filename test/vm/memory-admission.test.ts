@@ -1,7 +1,7 @@
 /** Builds that want more memory than there is, in a machine whose kernel tells of it: fewer are admitted, and all end. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { create } from 'tar';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFailed, test } from 'vitest';
 import { isBuildvisorError } from '../../common/errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
@@ -94,18 +94,20 @@ test('fewer builds are admitted while memory is short, and all of them end', asy
       const avg10 = pressure.map((line) => Number(/avg10=([\d.]+)/.exec(line)?.[1])).join(' ');
       const one = { running, limit: most, waiting, used: Number(anon) / Number(limit), pressure: avg10 };
       seen.push(one);
+      console.log(JSON.stringify(one));
       return one;
     } catch (error) {
       if (!isBuildvisorError(error, 'TIMED_OUT', 'VM_NOT_RUNNING')) throw error;
       return undefined;
     }
   };
-  const first = [1, 2, 3].map((at) => build(`first-${at}`, hold(each, 60)));
+  onTestFailed(() => console.log(JSON.stringify({ limit: Number(limit), base, each: Math.floor(each), seen })));
+  const first = [1, 2, 3].map((at) => build(`first-${at}`, hold(each, 150)));
   const wait = { limitMs: 240_000, everyMs: 500 };
   await pollUntil({ ...wait, what: 'fewer slots' }, async () =>
     ((await look())?.limit ?? most) < most ? true : undefined,
   );
-  const then = [1, 2, 3].map((at) => build(`then-${at}`, hold(each, 20)));
+  const then = [1, 2, 3].map((at) => build(`then-${at}`, hold(each, 5)));
   await pollUntil({ ...wait, what: 'the others to wait' }, async () =>
     (await look())?.waiting === 3 ? true : undefined,
   );

@@ -10,7 +10,7 @@ import type { Recording, Recordings } from './recordings.ts';
  * a container may have no process; after how long a process is killed here that has no container any more, and any other while no build
  * runs that it could be of; and how long all that may take.
  */
-const limits = { every: 20, empty: 2_000, orphan: 300, kill: 8_000, total: 20_000 };
+const usual = { every: 20, empty: 2_000, orphan: 300, kill: 8_000, total: 20_000 };
 
 /** What {@link Departures} works with. */
 export interface DeparturesOptions {
@@ -19,6 +19,7 @@ export interface DeparturesOptions {
   recordings: Recordings;
   recorder: GateRecorder;
   log: Logger;
+  limits?: typeof usual;
 }
 
 /**
@@ -28,12 +29,14 @@ export interface DeparturesOptions {
  */
 export class Departures {
   readonly #options: DeparturesOptions;
+  readonly #limits: typeof usual;
   readonly #leaving = new Map<string, Promise<void>>();
   #steps: RunningStep[] = [];
   #lookedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: DeparturesOptions) {
     this.#options = options;
+    this.#limits = options.limits ?? usual;
   }
 
   /** A build was called off, and buildkitd is being told. */
@@ -59,12 +62,13 @@ export class Departures {
   }
 
   async #wait(build: Leaving): Promise<void> {
+    const limits = this.#limits;
     const start = performance.now();
     for (;;) {
       const passed = performance.now() - start;
       const left = this.#left(build).filter(({ pid }) => pid !== undefined || passed < limits.empty);
       if (left.length === 0) return;
-      if (passed > limits.total) throw notGone(build.ref, left);
+      if (passed > limits.total) throw notGone(build.ref, left, limits.total);
       const isAlone = this.#others(build).length === 0;
       for (const { pid, container } of left) {
         const isLate = container === undefined ? passed > limits.orphan : isAlone && passed > limits.kill;
@@ -96,7 +100,7 @@ export class Departures {
   /** Builds that are called off together look together. */
   #look(): RunningStep[] {
     const now = performance.now();
-    if (now - this.#lookedAt < limits.every / 2) return this.#steps;
+    if (now - this.#lookedAt < this.#limits.every / 2) return this.#steps;
     this.#steps = this.#options.look();
     this.#lookedAt = performance.now();
     return this.#steps;
@@ -111,11 +115,11 @@ interface Leaving {
   began: string[];
 }
 
-function notGone(ref: string, left: RunningStep[]): BuildvisorError {
+function notGone(ref: string, left: RunningStep[], limitMs: number): BuildvisorError {
   const pids = left.flatMap(({ pid }) => pid ?? []);
-  const message = `The build was called off, and after ${limits.total / 1000} s processes of its steps are still there`;
+  const message = `The build was called off, and after ${limitMs / 1000} s processes of its steps are still there`;
   return new BuildvisorError('TIMED_OUT', message, {
-    facts: { build: ref, pids: pids.slice(0, 10).join(' '), limitMs: limits.total },
+    facts: { build: ref, pids: pids.slice(0, 10).join(' '), limitMs },
     hint: 'They are being killed, or a step that other builds wait for is among them; ask again.',
   });
 }
