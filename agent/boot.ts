@@ -8,6 +8,7 @@ import { writeStepsRunc } from './buildkit/steps-runc.ts';
 import { verifyLimitMs } from './buildkit/verify-root.ts';
 import { certificateFiles, gcPolicies, parseConfig, renderBuildkitdToml } from './config/index.ts';
 import type { Logger } from './log.ts';
+import { writeCniConfig } from './network/attach-steps.ts';
 import { type Addresses, bringUp } from './network/bring-up.ts';
 import { checkClockAndEntropy } from './network/clock.ts';
 import { renewStepsFilter, setUpStepsNetwork } from './network/steps-network.ts';
@@ -131,7 +132,8 @@ async function makeBuildkitd(parts: Parts, root: Volume, diskBytes: number, log:
   await mkdir(paths.tmp, { recursive: true, mode: 0o700 });
   // buildkitd's own score, which steps would inherit, is lowered in a guest alone.
   const runc = platform.kind === 'guest' ? await writeStepsRunc(runDir) : undefined;
-  const facts = { ...paths, root: root.root, diskBytes, bridge: steps?.bridge, runc };
+  const cni = steps?.bridge && writeCniConfig(join(runDir, 'cni'), steps.bridge, platform.toolsDir);
+  const facts = { ...paths, root: root.root, diskBytes, cni, runc };
   for (const { path, pem } of certificateFiles(config, paths.certificates)) {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await writeFile(path, pem, { mode: 0o600 });

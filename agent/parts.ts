@@ -38,6 +38,7 @@ export class Parts {
   /** Only after an unclean stop. */
   repair: RootRepair | undefined;
   #memory: MemoryGauge | undefined;
+  readonly #cgroup2 = hasCgroup2();
 
   constructor(platform: Platform, log: Logger) {
     this.platform = platform;
@@ -72,7 +73,7 @@ export class Parts {
           ...available(isBuildsMemoryLimited(this.platform), 'the kernel has no memory controller of cgroup v2'),
         },
         { name: 'durable-cache', ...this.#durability() },
-        { name: 'cgroup2', ...available(hasCgroup2(), 'cgroup v2 is not mounted at /sys/fs/cgroup') },
+        { name: 'cgroup2', ...available(this.#cgroup2, 'cgroup v2 is not mounted at /sys/fs/cgroup') },
         { name: 'memory-pressure', ...available(this.memory.lacks === undefined, this.memory.lacks ?? '') },
         { name: 'shell', ...available(config?.machine.shell === true, 'shell is not set in [machine] of the config') },
       ],

@@ -3,6 +3,8 @@ import type { Progress } from '../volumes/progress.ts';
 
 /** Milliseconds between two reports on the same work. */
 const progressEveryMs = 500;
+/** How long a change beside the state may wait to be told with others, in milliseconds: a build that begins has its bytes sent on first. */
+const touchesWithinMs = 50;
 
 /** How the machine is. */
 export type Phase = 'BOOTING' | 'READY' | 'DRAINING' | 'FAILED';
@@ -32,6 +34,7 @@ export class StateBoard {
   #touched = 0;
   #changed = Promise.withResolvers<void>();
   #over = false;
+  #telling: NodeJS.Timeout | undefined;
 
   /** The state now. */
   get now(): MachineState {
@@ -58,10 +61,10 @@ export class StateBoard {
     this.#notify();
   }
 
-  /** Tells the watchers to look again: something else they show has changed. */
+  /** Tells the watchers, soon, to look again: something else they show has changed. */
   touch(): void {
     this.#touched++;
-    this.#notify();
+    this.#telling ??= setTimeout(() => this.#notify(), touchesWithinMs).unref();
   }
 
   /** Ends all watching, once the last change was told. */
@@ -112,6 +115,8 @@ export class StateBoard {
   }
 
   #notify(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }

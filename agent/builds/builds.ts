@@ -302,6 +302,8 @@ export class Builds {
     this.#options.onChange();
     if (state === 'SUCCEEDED') this.#options.onPassed?.();
     // No step names and no messages: BuildKit puts build arguments into them.
-    this.#options.log.info({ build: id, route, state, code, steps, ms: endedAtMs - startedAtMs }, 'build ended');
+    const facts = { build: id, route, state, code, steps, ms: endedAtMs - startedAtMs };
+    // Its client has not been answered yet.
+    setImmediate(() => this.#options.log.info(facts, 'build ended'));
   }
 }

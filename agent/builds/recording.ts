@@ -127,7 +127,8 @@ export class Recording implements GateRecorder {
     const build = own ?? store.add({ id: ref, ref, route: 'session', startedAtMs: Date.now(), about });
     build.ref = ref;
     store.name(build, { ref, trace });
-    if (own === undefined) log.info({ build: ref, route: 'session' }, 'build started');
+    // A line takes its time on a console, and the Solve goes on with the end of this turn.
+    if (own === undefined) setImmediate(() => log.info({ build: ref, route: 'session' }, 'build started'));
     const solve = { build, started: false };
     this.#solves.set(ref, solve);
     return solve;

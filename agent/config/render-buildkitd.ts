@@ -14,8 +14,8 @@ export interface BuildkitdFacts {
   otelSocket: string;
   /** Size of the filesystem that holds `root`. */
   diskBytes: number;
-  /** The bridge of the build steps; without one they run in the VM's own network. */
-  bridge: { name: string; subnet: string } | undefined;
+  /** How build steps are attached to their bridge; without it they run in the VM's own network. */
+  cni: { configPath: string; pluginDir: string } | undefined;
   /** Path of the program to start steps with; runc, when left out. */
   runc?: string | undefined;
   /** Folder that holds {@link certificateFiles}; by default `/run/buildvisor/certificates`. */
@@ -44,15 +44,15 @@ export function renderBuildkitdToml(config: Config, facts: BuildkitdFacts): stri
   return `${stringify(compact(merge(rendered, config.buildkitd))).trim()}\n`;
 }
 
-function renderWorker(config: Config, { bridge, diskBytes, runc }: BuildkitdFacts): Toml {
+function renderWorker(config: Config, { cni, diskBytes, runc }: BuildkitdFacts): Toml {
   return {
     enabled: true,
     binary: runc,
     // "auto" would go over to copying every layer, without a word and with an empty cache, where overlayfs cannot be had.
     snapshotter: 'overlayfs',
     'max-parallelism': config.buildkit.maxParallelism,
-    ...(bridge
-      ? { networkMode: 'bridge', bridgeName: bridge.name, bridgeSubnet: bridge.subnet }
+    ...(cni
+      ? { networkMode: 'cni', cniConfigPath: cni.configPath, cniBinaryPath: cni.pluginDir }
       : { networkMode: 'host' }),
     gc: true,
     gcpolicy: gcPolicies(config.gc, diskBytes).map((policy) => ({

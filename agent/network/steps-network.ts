@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { BuildvisorError, hasErrno, isBuildvisorError } from '../../common/errors.ts';
 import { run } from '../sys/run.ts';
+import type { StepsBridge } from './attach-steps.ts';
 import { overlap, refusedNetworks, renderStepsRules, type StepsFilter } from './steps-rules.ts';
 
 /** What the network of build steps follows from: the machine's own, as `bringUp` gives it. */
@@ -16,12 +17,10 @@ export interface StepsNetworkOptions {
 }
 
 /** The bridge for buildkitd's configuration, or why this kernel cannot have one. */
-export type StepsNetwork =
-  | { bridge: { name: string; subnet: string }; reason: undefined }
-  | { bridge: undefined; reason: string };
+export type StepsNetwork = { bridge: StepsBridge; reason: undefined } | { bridge: undefined; reason: string };
 
 const bridge = 'bv0';
-/** The first is BuildKit's own default (cmd/buildkitd/config: bridgeSubnet). */
+/** The first is BuildKit's own default for its bridge mode (cmd/buildkitd/config: bridgeSubnet). */
 const subnets = ['10.10.0.0/16', '172.29.0.0/16'] as const;
 const limitMs = 20_000;
 
@@ -37,7 +36,7 @@ export async function setUpStepsNetwork(options: StepsNetworkOptions): Promise<S
   // The bridge's route would hide what else has an address in its network.
   const taken = [...refused, ...[address ?? '', ...dns].filter((other) => isIPv4(other.split('/')[0] ?? ''))];
   const subnet = subnets.find((one) => !taken.some((other) => overlap(one, other))) ?? subnets[0];
-  const filter = { bridge, refused, dns };
+  const filter = { bridge, subnet, refused, dns };
   try {
     disableIPv6ForNewLinks();
     await Promise.all([makeBridge(signal), applyFilter(filter, signal)]);
@@ -72,7 +71,7 @@ export async function renewStepsFilter(subnet: string, options: StepsNetworkOpti
     });
   if (hidden !== undefined) throw failed(`${hidden} lies in ${subnet}, the network of the steps`);
   try {
-    await applyFilter({ bridge, refused, dns }, signal);
+    await applyFilter({ bridge, subnet, refused, dns }, signal);
   } catch (error) {
     if (!isBuildvisorError(error, 'COMMAND_FAILED', 'TIMED_OUT')) throw error;
     throw failed(describe(error), error);

@@ -1,9 +1,14 @@
 import { isIPv4 } from 'node:net';
 
+/** Multicast is not for the world behind the machine (containernetworking/plugins, pkg/ip/ipmasq_iptables_linux.go). */
+const multicast = '224.0.0.0/4';
+
 /** What the filter of the steps' network is made of. Only IPv4: the bridge has no IPv6 (see `setUpStepsNetwork`). */
 export interface StepsFilter {
   /** Name of the bridge. */
   bridge: string;
+  /** The steps' own network, such as `10.10.0.0/16`. */
+  subnet: string;
   /** Networks and addresses that steps must not reach, such as `10.0.2.0/24`. */
   refused: readonly string[];
   /** Name servers, reachable on port 53 even where they are in a refused network. */
@@ -48,16 +53,14 @@ function formatIp(value: number): string {
 }
 
 /**
- * The filter as input of `iptables-restore --noflush`, which applies it whole or not at all.
- *
- * Forwarded packets pass FORWARD and, once a step has run, CNI-FORWARD, which the CNI firewall plugin puts before
- * everything else and which accepts; but its first rule goes to CNI-ADMIN, made for rules such as ours
- * (containernetworking/plugins, plugins/meta/firewall/iptables.go). So ours are reached from both.
+ * The filter, and the steps' way out under the machine's address, as input of `iptables-restore --noflush`, which applies each
+ * table whole or not at all. Nothing else of the machine has rules behind `POSTROUTING`, and packets that nothing here
+ * refuses are forwarded, as is the kernel's way.
  *
  * @param first whether our chains are new: they and the rules that lead to them are made together, and this fails when
  * they are there already; `false` renews them, and fails when those rules are not there
  */
-export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter, first: boolean): string {
+export function renderStepsRules({ bridge, subnet, refused, dns, verdict }: StepsFilter, first: boolean): string {
   const from = `-i ${bridge}`;
   const leads = [`FORWARD 1 ${from} -j BV-STEPS`, `INPUT 1 ${from} -j BV-INPUT`];
   const servers = dns.filter(isIPv4);
@@ -65,9 +68,12 @@ export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter,
     ['udp', 'tcp'].map((protocol) => `-A BV-STEPS -d ${server}/32 -p ${protocol} --dport 53 -j RETURN`),
   );
   return [
+    '*nat',
+    '-F POSTROUTING',
+    `-A POSTROUTING -s ${subnet} ! -o ${bridge} ! -d ${multicast} -j MASQUERADE`,
+    'COMMIT',
     '*filter',
     ...['BV-STEPS', 'BV-INPUT', 'BV-REFUSE'].map((chain) => (first ? `-N ${chain}` : `:${chain} - [0:0]`)),
-    ':CNI-ADMIN - [0:0]',
     ...toServers,
     ...refused.map((network) => `-A BV-STEPS -d ${network} -j BV-REFUSE`),
     // Nothing in the machine itself is for steps, whichever of its addresses they try.
@@ -75,7 +81,6 @@ export function renderStepsRules({ bridge, refused, dns, verdict }: StepsFilter,
     // A reset is always sent; the ICMP answers of a plain REJECT are limited to about one a second and peer.
     ...(verdict === 'REJECT' ? ['-A BV-REFUSE -p tcp -j REJECT --reject-with tcp-reset'] : []),
     `-A BV-REFUSE -j ${verdict}`,
-    `-A CNI-ADMIN ${from} -j BV-STEPS`,
     ...(first ? [] : leads.map((rule) => `-D ${rule.replace(' 1 ', ' ')}`)),
     ...leads.map((rule) => `-I ${rule}`),
     'COMMIT',

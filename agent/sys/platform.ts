@@ -11,7 +11,7 @@ export interface Platform {
   cacheMount: string;
   /** Where the scratch volume is mounted. */
   scratchMount: string;
-  /** Folder of buildkitd, buildctl and buildkit-cni-{bridge,loopback,host-local,firewall}. */
+  /** Folder of buildkitd, buildctl and buildkit-cni-{bridge,loopback,host-local}. */
   toolsDir: string;
   /** Device or file by drive name. Only of `process`; a guest finds its drives by serial under /sys/block. */
   drives: ReadonlyMap<string, string> | undefined;

@@ -35,6 +35,7 @@ const guestTools = [
   'buildkit-cni-bridge',
   'buildkit-cni-loopback',
   'buildkit-cni-host-local',
+  // Only for BuildKit's own bridge mode, which `bench/boot.ts` boots beside ours.
   'buildkit-cni-firewall',
   'rootcheck',
   'defersync',

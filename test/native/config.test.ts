@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { parse, stringify } from 'smol-toml';
 import { expect, test } from 'vitest';
 import { type Config, type GcPolicy, gcPolicies, parseConfig, renderBuildkitdToml } from '../../agent/config/index.ts';
+import { writeCniConfig } from '../../agent/network/attach-steps.ts';
 import { isBuildvisorError } from '../../common/errors.ts';
 import { pollUntil, withLimit } from '../../common/wait.ts';
 import { configText } from '../agent/config/arbitrary.ts';
@@ -42,8 +43,8 @@ async function withBuildkitd<T>(
 ): Promise<T> {
   const dir = mkdtempSync(join(tmpdir(), 'bv-'));
   const [socket, file, log] = [join(dir, 's'), join(dir, 'buildkitd.toml'), join(dir, 'log')];
-  const bridge = { name: 'bvtest0', subnet: '10.99.0.0/24' };
-  const facts = { root: join(dir, 'root'), socket, otelSocket: join(dir, 'o'), diskBytes, bridge };
+  const cni = writeCniConfig(join(dir, 'cni'), { name: 'bvtest0', subnet: '10.99.0.0/24' }, toolsDir());
+  const facts = { root: join(dir, 'root'), socket, otelSocket: join(dir, 'o'), diskBytes, cni };
   const toml = change(renderBuildkitdToml(config, facts));
   writeFileSync(file, toml);
   const buildctl = async (...args: string[]): Promise<string> =>

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient, BuildEvent } from '../../host/client/types.ts';
+import { descendantsOf } from '../../soak/kill/processes.ts';
 import { guestPath } from '../fixtures/guest-path.ts';
 import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
@@ -79,10 +80,9 @@ RUN busybox mkdir /made; cd /made; for i in $(busybox seq 1 8000); do : > $i; do
     const api = connectApi(machine.apiSocket);
     const context = await makeContext(machines.dir, `${fromBusybox}ARG AT\nRUN echo $AT > /made; busybox sleep 3\n`);
     const running = buildOn(machine, { context, buildArgs: { AT: 'first' } });
-    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the build to run' }, async () =>
-      (await api.info()).state?.buildsRunning ? true : undefined,
+    await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the step to run' }, () =>
+      descendantsOf(machine.state.monitor.pid).some(({ command }) => command.includes('sleep 3')) ? true : undefined,
     );
-    await sleep(1000);
     const ballast = guestPath(machine, 'cache/ballast');
     await fill(api, ballast);
     await pollUntil({ limitMs: 120_000, everyMs: 50, what: 'the mark to be seen' }, async () =>

@@ -43,7 +43,8 @@ test('a config it refuses is told at once, with its own words', async () => {
     message: "buildkitd exited with 1: toml: expected ']' to close table name",
     facts: { output: expect.stringContaining('failed to parse config') },
   });
-  expect(performance.now() - began).toBeLessThan(5_000);
+  // Not by the limit for its readiness, which is two minutes.
+  expect(performance.now() - began).toBeLessThan(60_000);
   expect(buildkitd.supervisor.state).toBe('failed');
 });
 
@@ -51,7 +52,7 @@ test('a process that keeps its output open does not hold up its end', async () =
   buildkitd = await startBuildkitd();
   const tools = join(buildkitd.dir, 'tools');
   await mkdir(tools);
-  await writeFile(join(tools, 'buildkitd'), '#!/bin/sh\nsleep 20 &\necho "buildkitd: gone" >&2\nexit 1\n', {
+  await writeFile(join(tools, 'buildkitd'), '#!/bin/sh\nsleep 60 &\necho "buildkitd: gone" >&2\nexit 1\n', {
     mode: 0o755,
   });
   const { Buildkitd } = await import('../../agent/buildkit/buildkitd.ts');
@@ -65,7 +66,7 @@ test('a process that keeps its output open does not hold up its end', async () =
   held.start();
   await expect(held.ready).rejects.toMatchObject({ message: 'buildkitd exited with 1: gone' });
   await held.stop();
-  expect(performance.now() - began).toBeLessThan(5_000);
+  expect(performance.now() - began).toBeLessThan(50_000);
 });
 
 test('a process that no signal ends does not hold up the stop for ever', async () => {
@@ -174,13 +175,13 @@ test('a restart that fails is tried again, more slowly, until it works', async (
   });
   await writeFile(configPath, '[worker.oci');
   process.kill(supervisor.pid ?? 0, 'SIGKILL');
-  await pollUntil({ limitMs: 120_000, everyMs: 10, what: 'three deaths' }, () =>
-    restarted.length >= 3 ? true : undefined,
+  await pollUntil({ limitMs: 120_000, everyMs: 10, what: 'four deaths' }, () =>
+    restarted.length >= 4 ? true : undefined,
   );
   await writeFile(configPath, good);
   await supervisor.ready;
-  const [first = 0, second = 0, third = 0] = restarted;
-  expect(third - second).toBeGreaterThan(second - first);
+  const [first = 0, second = 0, third = 0, fourth = 0] = restarted;
+  expect(fourth - third).toBeGreaterThan(second - first);
 });
 
 test('a stop ends the steps too, and what waits is told', async () => {

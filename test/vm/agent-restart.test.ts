@@ -96,7 +96,7 @@ const sleepers = (): Promise<string> =>
       "tr '\\0' ' ' < /proc/$pid/cmdline; cut -d: -f3 /proc/$pid/cgroup; done",
   );
 
-/** The rules of the filter, without those CNI's plugins make and take away for each step. */
+/** The rules of the filter. */
 const filterRules = (): Promise<string> => inGuest("iptables -S | grep -E 'BV-|-P |-N '");
 
 /** Nothing of the dead buildkitd is left, and builds go on from the cache. */

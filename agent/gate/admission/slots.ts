@@ -41,7 +41,7 @@ export class Ticket {
   /** What waits for the slot to come back. */
   returned: (() => void) | undefined;
   /** Ends the wait for room on the cache volume. */
-  readonly end = new AbortController();
+  end: AbortController | undefined;
 
   constructor(ref: string, events: TicketEvents) {
     this.ref = ref;
@@ -149,7 +149,7 @@ export class Slots {
     if (state === 'over') return;
     ticket.state = 'over';
     ticket.returned = undefined;
-    ticket.end.abort();
+    ticket.end?.abort();
     if (state === 'running') this.#running--;
     else if (state === 'parked') this.#parked--;
     else if (!this.#returning.delete(ticket)) {
@@ -211,6 +211,7 @@ export class Slots {
 
   async #waitForDisk(ticket: Ticket): Promise<void> {
     ticket.state = 'disk';
+    ticket.end = new AbortController();
     this.#atDisk.add(ticket);
     let refusal: BuildvisorError | undefined;
     try {

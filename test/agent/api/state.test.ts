@@ -16,7 +16,7 @@ test('a watcher that stays for the life of the machine keeps nothing of each cha
   const watching = count(board, end.signal, seen);
   const change = async (times: number): Promise<void> => {
     for (let i = 0; i < times; i++) {
-      board.touch();
+      board.set('BOOTING', `step ${i}`);
       await turn();
     }
   };
@@ -42,4 +42,26 @@ test('the end of one watch ends no other', async () => {
   expect(seen.states).toBe(2);
   second.abort();
   await two;
+});
+
+test('what changes beside the state is told soon, and once for many times', async () => {
+  const board = new StateBoard();
+  const end = new AbortController();
+  const seen = { states: 0 };
+  const watching = count(board, end.signal, seen);
+  await turn();
+  for (let i = 0; i < 10; i++) {
+    board.touch();
+    await turn();
+  }
+  expect(seen.states).toBe(1);
+  await expect.poll(() => seen.states, { interval: 5, timeout: 5000 }).toBe(2);
+  board.touch();
+  board.set('READY', 'taking builds');
+  await turn();
+  expect(seen.states).toBe(3);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(seen.states).toBe(3);
+  end.abort();
+  await watching;
 });

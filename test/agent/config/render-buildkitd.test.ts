@@ -19,7 +19,7 @@ const facts: BuildkitdFacts = {
   socket: '/run/bk.sock',
   otelSocket: '/run/otel.sock',
   diskBytes: 100e9,
-  bridge: undefined,
+  cni: undefined,
 };
 const configOf = (toml: string) => parseConfig(`# buildvisor config 1\nscope = "a"\n${toml}`, 'boot.toml');
 const rendered = (toml: string, more: Partial<BuildkitdFacts> = {}) =>
@@ -45,8 +45,8 @@ test('the default', () => {
 });
 
 test('steps get the bridge', () => {
-  const oci = { networkMode: 'bridge', bridgeName: 'bv0', bridgeSubnet: '10.9.0.0/16' };
-  expect(rendered('', { bridge: { name: 'bv0', subnet: '10.9.0.0/16' } }).worker).toMatchObject({ oci });
+  const oci = { networkMode: 'cni', cniConfigPath: '/run/cni.conf', cniBinaryPath: '/run/cni' };
+  expect(rendered('', { cni: { configPath: '/run/cni.conf', pluginDir: '/run/cni' } }).worker).toMatchObject({ oci });
 });
 
 test('what is written is rendered', () => {
@@ -138,8 +138,8 @@ function emptyRemoved(value: unknown): unknown {
 
 function accepted(text: string, diskBytes: number, bridged: boolean): string | undefined {
   try {
-    const bridge = bridged ? { name: 'bv0', subnet: '10.9.0.0/16' } : undefined;
-    return renderBuildkitdToml(parseConfig(text, 'boot.toml'), { ...facts, diskBytes, bridge });
+    const cni = bridged ? { configPath: '/run/cni.conf', pluginDir: '/run/cni' } : undefined;
+    return renderBuildkitdToml(parseConfig(text, 'boot.toml'), { ...facts, diskBytes, cni });
   } catch (error) {
     if (isBuildvisorError(error, 'CONFIG_INVALID')) return undefined;
     throw error;

@@ -24,7 +24,8 @@ test('refused are link-local and the VMM’s network, at most a /24 of it', () =
 });
 
 test('name servers come before what is refused; IPv6 ones are left out, as steps have no IPv6', () => {
-  const filter = { bridge: 'bv0', refused: ['10.0.2.0/24'], dns: ['10.0.2.3', 'fd00::3'], verdict: 'REJECT' } as const;
+  const network = { bridge: 'bv0', subnet: '10.10.0.0/16' };
+  const filter = { ...network, refused: ['10.0.2.0/24'], dns: ['10.0.2.3', 'fd00::3'], verdict: 'REJECT' } as const;
   const lines = renderStepsRules(filter, true).split('\n');
   expect(lines.indexOf('-A BV-STEPS -d 10.0.2.3/32 -p udp --dport 53 -j RETURN')).toBeGreaterThan(0);
   expect(lines.indexOf('-A BV-STEPS -d 10.0.2.0/24 -j BV-REFUSE')).toBeGreaterThan(
