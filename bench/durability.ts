@@ -27,6 +27,7 @@ const loads: Record<string, (round: number) => string> = {
 };
 
 const machines = new TestMachines({ driver: 'process', cacheBytes: 16 * gib, scratchBytes: 2 * gib });
+machines.closeOnSignals();
 const home = machines.dir;
 const waits = new Map<string, number[]>();
 

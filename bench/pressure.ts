@@ -17,6 +17,7 @@ import { fromBusybox, makeContext } from '../test/native/buildkitd.ts';
 
 const rounds = Number(process.argv[2] ?? 100);
 const machines = new TestMachines({ driver: 'process', cacheBytes: 2e9, scratchBytes: 1e9 });
+machines.closeOnSignals();
 const failures: string[] = [];
 // One that is cut off leaves no machine behind.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)

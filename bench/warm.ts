@@ -18,6 +18,7 @@ const rounds = Number(process.argv[2] ?? 15);
 const repo = join(import.meta.dirname, '..');
 const tools = artefact(readArtefacts(), 'tools');
 const machines = new TestMachines({ driver: 'process' });
+machines.closeOnSignals();
 const scope = machines.scope('bench/warm');
 
 /** A side that runs a program to its end. */

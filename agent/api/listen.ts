@@ -21,6 +21,9 @@ export interface Accept {
   gate: (connection: Socket, maxWrite?: number) => void;
 }
 
+/** Connections that may wait to be taken: a client of a Unix socket is refused at once past that (connect(2), EAGAIN). */
+const backlog = 4_096;
+
 /** How long the kernel's vsock module may take to be there, in milliseconds. */
 const vsockLimitMs = 60_000;
 
@@ -69,7 +72,7 @@ export async function listenUnix(path: string, accept: (socket: Socket) => void)
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
   const server = createServer(accept);
-  server.listen(path);
+  server.listen({ path, backlog });
   await once(server, 'listening');
   await chmod(path, 0o600);
   return server;

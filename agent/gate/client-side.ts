@@ -11,7 +11,7 @@ import { errorCodes, frameHeaderBytes, goAway, maxWindow, preface, rstStream, Wi
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
 /** Limits of one client's connection. BuildKit's clients send some 2 KiB of headers with a call. */
-export const clientLimits = { openCalls: 100_000, headerBytes: 64 * 1024 };
+export const clientLimits = { openCalls: 20_000, headerBytes: 32 * 1024 };
 /** A dynamic table that the client may use until it knows that we want none (RFC 9113, 6.5.2). */
 const firstTableSize = 4096;
 
@@ -169,7 +169,7 @@ export class ClientSide implements FrameSink {
     if (stream <= this.#lastStream) {
       // A request has no trailers in gRPC, and grpc-go ends a whole connection for them.
       const call = calls.get(stream);
-      if (call) call.fail(errorCodes.protocolError);
+      if (call) call.fail(call.hasEnded ? errorCodes.streamClosed : errorCodes.protocolError);
       else client.write(rstStream(stream, errorCodes.streamClosed));
       return;
     }

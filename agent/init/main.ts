@@ -24,6 +24,13 @@ import { renewSysfs } from './sysfs.ts';
 /** No power-off takes longer than this; what hangs then is left hanging. */
 const switchOffMs = 120_000;
 
+/**
+ * Keeps the agent's memory near what it holds, in MB. By itself V8 sizes its heap by the machine: in a large one it keeps 64 MB for new objects, and
+ * lets more garbage gather among the old ones the higher their limit is (its heap controller, MaxGrowingFactor). 20 000 held calls and 10 000 builds
+ * that are remembered take less than a quarter of this.
+ */
+const agentFlags = ['--max-semi-space-size=4', '--max-old-space-size=512'];
+
 /** Node's own children; every other child that ends is an orphan to be collected. */
 const own = new Set<number>();
 
@@ -69,7 +76,7 @@ async function runAgent(platform: Platform, terminal: Console, stop: StopRequest
   const supervised = superviseAgent({
     start: () =>
       startAgent({
-        ...{ file: process.execPath, args: [agentPath()], env, outputFd: terminal.fd, own, say },
+        ...{ file: process.execPath, args: [...agentFlags, agentPath()], env, outputFd: terminal.fd, own, say },
         onSpawn: (pid) => platform.kind === 'guest' && protectAgent(pid, say),
       }),
     recover: async () => {
@@ -103,10 +110,12 @@ function agentPath(): string {
 /** The kernel gives PID 1 no PATH, and a HOME that is read-only. */
 function agentEnvironment({ kind, toolsDir, runDir }: Platform): NodeJS.ProcessEnv {
   const system = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-  if (kind === 'process') return { ...process.env, PATH: `${toolsDir}:${process.env.PATH ?? system}` };
+  // glibc keeps what is freed in as many arenas as there are threads, eight for each processor.
+  const malloc = { MALLOC_ARENA_MAX: '2' };
+  if (kind === 'process') return { ...process.env, ...malloc, PATH: `${toolsDir}:${process.env.PATH ?? system}` };
   const home = join(runDir, 'home');
   mkdirSync(home, { recursive: true, mode: 0o700 });
-  return { ...process.env, PATH: `${toolsDir}:/opt/node/bin:${system}`, HOME: home };
+  return { ...process.env, ...malloc, PATH: `${toolsDir}:/opt/node/bin:${system}`, HOME: home };
 }
 
 /** Requests for an orderly stop, from signals or the power button. */

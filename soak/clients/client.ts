@@ -54,7 +54,8 @@ async function runProgram(place: ClientPlace, planned: PlannedClient, salt: stri
 
 function spawnClient(place: ClientPlace, kind: PlannedClient['kind'], salt: string): ResultPromise<ProgramOptions> {
   const { tools, context, gate, scope, buildxConfig } = place;
-  const env = { BUILDX_CONFIG: buildxConfig, BUILDX_GIT_INFO: '0' };
+  // Clients that are killed leave files there.
+  const env = { BUILDX_CONFIG: buildxConfig, BUILDX_GIT_INFO: '0', TMPDIR: buildxConfig };
   const options: ProgramOptions = { reject: false, timeout: limits.finish, stdin: 'ignore', stdout: 'ignore', env };
   if (kind === 'buildctl') {
     const args = ['--addr', `unix://${gate.path}`, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'];

@@ -16,12 +16,19 @@ export class Attacker {
   received = 0;
   /** Code of the other side's GOAWAY. */
   goaway: number | undefined;
+  /** Codes of the other side's RST_STREAM, by stream: the first of each. */
+  readonly resets = new Map<number, number>();
+  /** What the other side did wrong. */
+  readonly faults: string[] = [];
+  readonly #path: string;
+  readonly #more: Attacker[] = [];
   readonly #socket: Socket;
   /** The end of what came: a frame's head may be cut by a chunk's border. */
   #tail: Buffer = Buffer.alloc(0);
   #skip = 0;
 
-  private constructor(socket: Socket, random: () => number) {
+  private constructor(path: string, socket: Socket, random: () => number) {
+    this.#path = path;
     this.#socket = socket;
     this.random = random;
     // How it ends is what the outcome tells.
@@ -32,9 +39,26 @@ export class Attacker {
   /** Connects; does not say anything yet. */
   static async connect(path: string, random: () => number): Promise<Attacker> {
     const socket = createConnection(path);
-    const attacker = new Attacker(socket, random);
+    const attacker = new Attacker(path, socket, random);
     await once(socket, 'connect');
     return attacker;
+  }
+
+  /** One more connection, which is left with this one. */
+  async another(): Promise<Attacker> {
+    const other = await Attacker.connect(this.#path, this.random);
+    this.#more.push(other);
+    return other;
+  }
+
+  /** The other side did something wrong. */
+  fault(what: string): void {
+    this.faults.push(what);
+  }
+
+  /** Frames sent by this one, and by those that it has with it. */
+  get allFrames(): number {
+    return this.#more.reduce((frames, other) => frames + other.frames, this.frames);
   }
 
   get isClosed(): boolean {
@@ -96,6 +120,7 @@ export class Attacker {
   }
 
   leave(): void {
+    for (const other of this.#more) other.leave();
     this.#socket.destroy();
   }
 
@@ -107,11 +132,17 @@ export class Attacker {
       rest = rest.subarray(skipped);
       this.#skip -= skipped;
       if (this.#skip > 0 || rest.length < 9) break;
-      const isGoaway = rest[3] === frameTypes.goaway;
-      if (isGoaway && rest.length < 17) break;
-      if (isGoaway) this.goaway = rest.readUInt32BE(13);
+      const type = rest[3];
+      if (type === frameTypes.goaway && rest.length < 17) break;
+      if (type === frameTypes.rstStream && rest.length < 13) break;
+      if (type === frameTypes.goaway) this.goaway = rest.readUInt32BE(13);
+      if (type === frameTypes.rstStream) this.#noteReset(rest.readUInt32BE(5), rest.readUInt32BE(9));
       this.#skip = 9 + rest.readUIntBE(0, 3);
     }
     this.#tail = rest;
+  }
+
+  #noteReset(stream: number, code: number): void {
+    if (!this.resets.has(stream)) this.resets.set(stream, code);
   }
 }

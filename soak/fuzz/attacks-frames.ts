@@ -1,5 +1,6 @@
 import type { Attacker } from './attacker.ts';
 import type { Attack } from './attacks.ts';
+import { breakRule, rules } from './rules.ts';
 import {
   callHeaders,
   empty,
@@ -12,11 +13,7 @@ import {
   methods,
   preface,
   settings,
-  uint32,
 } from './wire.ts';
-
-const call = (stream: number, path: string = methods.info): Buffer =>
-  headers(stream, callHeaders(path), flags.endStream);
 
 /** A conversation that is in order: two calls with their messages. */
 function inOrder(): Buffer {
@@ -42,63 +39,6 @@ function randomFrame(attacker: Attacker): Buffer {
   return frame(attacker.pick(12), attacker.pick(256), attacker.pick(3) === 0 ? 0 : attacker.pick(40), payload);
 }
 
-/** Frames that break RFC 9113 each in one way; section in the comment. */
-const broken: readonly ((attacker: Attacker) => Buffer)[] = [
-  // 4.2: longer than MAX_FRAME_SIZE
-  () => frame(frameTypes.data, 0, 1, Buffer.alloc(20_000)),
-  () => frame(frameTypes.headers, flags.endHeaders, 1, empty, 2 ** 24 - 1),
-  // 5.1: a stream that is idle; 5.1.1: even, reused, smaller than before
-  () => frame(frameTypes.data, 0, 9, Buffer.from('x')),
-  () => frame(frameTypes.rstStream, 0, 9, uint32(8)),
-  () => call(2),
-  () => Buffer.concat([call(5), call(5)]),
-  () => Buffer.concat([call(7), call(3)]),
-  () => call(0),
-  // 6.1: DATA on stream 0; padding longer than the frame
-  () => frame(frameTypes.data, 0, 0, Buffer.from('x')),
-  () =>
-    Buffer.concat([
-      headers(1, callHeaders(methods.info)),
-      frame(frameTypes.data, flags.padded, 1, Buffer.from([200, 1])),
-    ]),
-  () => frame(frameTypes.headers, flags.padded | flags.endHeaders, 1, Buffer.from([255])),
-  // 6.2, 6.10: something between HEADERS and CONTINUATION, or CONTINUATION of nothing
-  () =>
-    Buffer.concat([
-      frame(frameTypes.headers, 0, 1, callHeaders(methods.info)),
-      frame(frameTypes.ping, 0, 0, Buffer.alloc(8)),
-    ]),
-  () =>
-    Buffer.concat([
-      frame(frameTypes.headers, 0, 1, callHeaders(methods.info)),
-      frame(frameTypes.continuation, 4, 3, empty),
-    ]),
-  () => frame(frameTypes.continuation, flags.endHeaders, 1, empty),
-  // 6.3, 6.4, 6.7, 6.8, 6.9: wrong lengths and streams
-  () => frame(frameTypes.priority, 0, 1, Buffer.alloc(3)),
-  () => frame(frameTypes.priority, 0, 1, uint32(1, 0)),
-  () => frame(frameTypes.rstStream, 0, 0, uint32(8)),
-  () => frame(frameTypes.rstStream, 0, 1, Buffer.alloc(3)),
-  () => frame(frameTypes.ping, 0, 1, Buffer.alloc(8)),
-  () => frame(frameTypes.ping, 0, 0, Buffer.alloc(7)),
-  () => frame(frameTypes.goaway, 0, 3, uint32(0, 0)),
-  () => frame(frameTypes.goaway, 0, 0, Buffer.alloc(5)),
-  () => frame(frameTypes.windowUpdate, 0, 0, uint32(0)),
-  () => frame(frameTypes.windowUpdate, 0, 0, Buffer.alloc(2)),
-  // 6.5: settings on a stream, acknowledged with a payload, of a wrong length or value
-  () => frame(frameTypes.settings, 0, 1, empty),
-  () => frame(frameTypes.settings, flags.ack, 0, Buffer.alloc(6)),
-  () => frame(frameTypes.settings, 0, 0, Buffer.alloc(5)),
-  () => settings([[4, 2 ** 31]]),
-  () => settings([[5, 100]]),
-  () => settings([[2, 7]]),
-  // 6.6: a client does not push
-  () => frame(frameTypes.pushPromise, flags.endHeaders, 1, uint32(2)),
-  // 6.9.1: windows past 2^31-1
-  () => frame(frameTypes.windowUpdate, 0, 0, uint32(2 ** 31 - 1)),
-  () => Buffer.concat([call(1), frame(frameTypes.windowUpdate, 0, 1, uint32(2 ** 31 - 1))]),
-];
-
 /** Connections whose bytes are wrong. */
 export const frameAttacks: Record<string, Attack> = {
   async noise(attacker) {
@@ -121,10 +61,8 @@ export const frameAttacks: Record<string, Attack> = {
     await attacker.linger(500);
   },
   async againstTheRules(attacker) {
-    await attacker.hello();
-    const make = broken[attacker.pick(broken.length)];
-    if (make) await attacker.send(make(attacker));
-    await attacker.linger(200);
+    const rule = rules[attacker.pick(rules.length)];
+    if (rule) await breakRule(attacker, rule);
   },
   async twoHellos(attacker) {
     await attacker.hello();

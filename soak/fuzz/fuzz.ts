@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { connectApi } from '../../host/client/connect.ts';
@@ -9,6 +9,7 @@ import { countHoldings, findLeaks, type Holdings } from '../kill/leaks.ts';
 import { descendantsOf, findVictim, residentBytes } from '../kill/processes.ts';
 import { Attacker } from './attacker.ts';
 import { attacks } from './attacks.ts';
+import { Bystander, quantile } from './bystander.ts';
 
 /** What is fuzzed, and how long. */
 export interface FuzzOptions {
@@ -43,6 +44,11 @@ export interface FuzzResult {
   /** Builds of somebody else meanwhile: how many passed, the slowest in ms, and those that did not. */
   builds: number;
   slowestBuildMs: number;
+  /** Milliseconds of those builds, and of the bystander's calls: 95 of 100 took at most so long. */
+  build95Ms: number;
+  call95Ms: number;
+  /** Calls of the bystander. */
+  calls: number;
   wrong: string[];
   leaks: string[];
   /** MB of memory over what was held before: the most there was. */
@@ -55,10 +61,10 @@ export interface FuzzResult {
 /** Longest that somebody else's build of a second may take meanwhile, in milliseconds. */
 const buildLimitMs = 60_000;
 /**
- * Most that each may take beyond what it had, in MB. The agent: the gate's 64 MiB for calls that wait, and Node's heap before it
- * collects. buildkitd: what it makes of the calls that are in order, and Go's heap, which gives memory back after minutes.
+ * Most that each may take beyond what it had, in MB. The agent: the gate's 64 MiB for calls that wait, and what Node has not collected of those
+ * that came and went. buildkitd: what it makes of the calls that are in order, and Go's heap, which gives memory back after minutes.
  */
-const limitsMB = { agent: 250, buildkitd: 500 };
+const limitsMB = { agent: 500, buildkitd: 250 };
 
 /** Attacks a machine's gate from several connections at a time while somebody else builds. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
@@ -70,6 +76,9 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       attacks: {},
       builds: 0,
       slowestBuildMs: 0,
+      build95Ms: 0,
+      call95Ms: 0,
+      calls: 0,
       wrong: [],
       leaks: [],
       agentPeakMB: 0,
@@ -78,6 +87,8 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     },
   };
   await build(options, result);
+  const bystander = await Bystander.open(machine.buildkitSocket);
+  const buildMs: number[] = [];
   const pids = pidsOf(root);
   const before = await settled(root);
   const held = pids.map(residentBytes);
@@ -98,12 +109,18 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   };
   const others = async (): Promise<void> => {
     while (performance.now() < over) {
-      await build(options, result);
+      buildMs.push(await build(options, result));
       result.agentMB.push(Math.round(residentBytes(pids[0] ?? 0) / 1e6));
       log(`${result.frames} frames, ${result.builds} builds, agent +${result.agentPeakMB} MB`);
     }
   };
-  await Promise.all([others(), ...Array.from({ length: atOnce }, attack)]);
+  const asking = bystander.run(() => performance.now() >= over);
+  await Promise.all([others(), asking, ...Array.from({ length: atOnce }, attack)]);
+  bystander.leave();
+  result.wrong.push(...bystander.wrong);
+  result.calls = bystander.tookMs.length;
+  result.call95Ms = quantile(bystander.tookMs, 0.95);
+  result.build95Ms = quantile(buildMs, 0.95);
   await build(options, result);
   clearInterval(watching);
   const now = pidsOf(root);
@@ -143,13 +160,14 @@ async function attackOnce(socket: string, name: string, random: () => number, re
     tally.runs++;
     if (attacker.isClosed) tally.closed++;
     if (attacker.goaway !== undefined) tally.goaways[attacker.goaway] = (tally.goaways[attacker.goaway] ?? 0) + 1;
-    result.frames = Math.round(result.frames + attacker.frames);
+    result.frames = Math.round(result.frames + attacker.allFrames);
+    result.wrong.push(...attacker.faults.map((fault) => `${name}: ${fault}`));
     attacker.leave();
   }
 }
 
-/** A build of somebody who has nothing to do with all this. */
-async function build({ machine, tools, context }: FuzzOptions, result: FuzzResult): Promise<void> {
+/** A build of somebody who has nothing to do with all this. @returns how long it took, in milliseconds */
+async function build({ machine, tools, context }: FuzzOptions, result: FuzzResult): Promise<number> {
   const begun = performance.now();
   const args = [
     '--addr',
@@ -169,11 +187,13 @@ async function build({ machine, tools, context }: FuzzOptions, result: FuzzResul
     `build-arg:SALT=${randomUUID()}`,
   );
   const { exitCode, stderr } = await execa(join(tools, 'buildctl'), args, {
-    ...{ reject: false, timeout: buildLimitMs, stdin: 'ignore', stdout: 'ignore' },
+    ...{ reject: false, timeout: buildLimitMs, stdin: 'ignore', stdout: 'ignore', env: { TMPDIR: dirname(context) } },
   });
-  result.slowestBuildMs = Math.max(result.slowestBuildMs, Math.round(performance.now() - begun));
+  const tookMs = Math.round(performance.now() - begun);
+  result.slowestBuildMs = Math.max(result.slowestBuildMs, tookMs);
   if (exitCode === 0) result.builds++;
   else result.wrong.push(`somebody else's build ended with ${exitCode}: ${stderr.slice(-300)}`);
+  return tookMs;
 }
 
 function pidsOf(root: number): number[] {

@@ -113,6 +113,7 @@ export const methods = {
   session: '/moby.buildkit.v1.Control/Session',
   history: '/moby.buildkit.v1.Control/ListenBuildHistory',
   bridge: '/moby.buildkit.v1.frontend.LLBBridge/Solve',
+  ping: '/moby.buildkit.v1.frontend.LLBBridge/Ping',
 } as const;
 
 /** A string field of a protobuf message. */

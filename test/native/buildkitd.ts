@@ -106,7 +106,9 @@ export async function buildx(
   const name = `gate-${createHash('sha256').update(socket).digest('hex').slice(0, 12)}`;
   const options = clientOptions({ BUILDX_CONFIG: stateDir, BUILDX_GIT_INFO: '0' }, limitMs);
   await execa(binary, ['create', '--name', name, '--driver', 'remote', `unix://${socket}`], options);
-  return execa(binary, ['--builder', name, ...args], options);
+  // One that is killed leaves a folder there.
+  const own = { ...options.env, TMPDIR: stateDir };
+  return execa(binary, ['--builder', name, ...args], clientOptions(own, limitMs));
 }
 
 /** A running client; it never rejects: its exit code and output tell. */

@@ -18,7 +18,7 @@ test('whatever comes in at the door, who builds meanwhile does not notice, and m
   const machine = await machines.up(scope, { configText: clientsConfig });
   const context = await clientsContext(machines.dir);
   const result = await runFuzz({
-    ...{ machine, tools: toolsDir(), context, seconds: 15, seed: 3, atOnce: 4, log: () => undefined },
+    ...{ machine, tools: toolsDir(), context, seconds: 12, seed: 3, atOnce: 4, log: () => undefined },
   });
   expect(result).toMatchObject({ wrong: [], leaks: [] });
   expect(result.builds).toBeGreaterThan(1);

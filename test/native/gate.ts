@@ -110,7 +110,7 @@ export async function openGate(
     gate.accept(socket, build === undefined ? {} : { build }, maxWrite);
   });
   const path = join(dir, `gate-${Math.random().toString(36).slice(2)}.sock`);
-  await new Promise<void>((resolve) => server.listen(path, resolve));
+  await new Promise<void>((resolve) => server.listen({ path, backlog: 4_096 }, resolve));
   await chmod(path, 0o600);
   const stop = async (): Promise<void> => {
     await gate.close();

@@ -122,7 +122,7 @@ it('has interfaces and an environment of its own, and the cgroups of the host', 
   expect(text).toContain('interfaces lo\n');
   expect(text).toContain(`cgroups ${(await readdir('/sys/fs/cgroup')).sort().join()}\n`);
   expect(text).toContain(
-    'environment BUILDVISOR_DRIVES,BUILDVISOR_PLATFORM,BUILDVISOR_RUN,BUILDVISOR_TOOLS,HOME,PATH\n',
+    'environment BUILDVISOR_DRIVES,BUILDVISOR_PLATFORM,BUILDVISOR_RUN,BUILDVISOR_TOOLS,HOME,MALLOC_ARENA_MAX,PATH\n',
   );
 });
 

@@ -56,6 +56,11 @@ export class CallStream implements Call {
     return this.#ending.isOver;
   }
 
+  /** Whether its client has said all. */
+  get hasEnded(): boolean {
+    return this.#clientEnded;
+  }
+
   /** Whether the answer's headers have gone to the client. */
   get isAnswering(): boolean {
     return this.#reply.hasBegun;
@@ -105,7 +110,7 @@ export class CallStream implements Call {
     if (this.#reply.answer(message, [...statusFields(status), ...trailers], this.#clientEnded)) this.#close();
     else {
       this.#state = 'parting';
-      this.#link.parting.add(this);
+      if (!this.#link.part(this)) this.fail(errorCodes.enhanceYourCalm);
     }
     this.#finish({ status, calledOff: wasOpen });
   }

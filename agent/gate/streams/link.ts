@@ -7,6 +7,9 @@ import type { HeldBudget } from './held-budget.ts';
 import { Lane } from './lane.ts';
 import { WindowPings } from './window-pings.ts';
 
+/** Most calls of a connection whose answer waits for the client's window. It begins with room for what the gate answers itself. */
+const mostParting = 100;
+
 /** What makes a {@link Link}. */
 export interface LinkEnds {
   client: Outlet;
@@ -102,6 +105,12 @@ export class Link {
     this.#nextUpstream += 2;
     this.open.set(stream, call);
     return stream;
+  }
+
+  /** A call is answered, and its client has no window for that. @returns whether there may be one more of those */
+  part(call: CallStream): boolean {
+    this.parting.add(call);
+    return this.parting.size <= mostParting;
   }
 
   /** Whether buildkitd may name this stream at all. */
