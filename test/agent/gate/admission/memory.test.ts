@@ -94,11 +94,17 @@ describe('the limit', () => {
     vi.advanceTimersByTime(60_000);
     expect(limit.limit).toBe(1);
     expect(changes).toBe(3);
+    // Less than short is not yet enough for one more: it would be short again with it.
+    look = { someAvg10: 12, fullAvg10: 0, used: 0.8 };
+    vi.advanceTimersByTime(60_000);
+    expect(limit.limit).toBe(1);
     look = enough;
     running = 0;
     vi.advanceTimersByTime(2000);
     expect(limit.limit).toBe(2);
-    vi.advanceTimersByTime(10_000);
+    vi.advanceTimersByTime(8000);
+    expect(limit.limit).toBe(2);
+    vi.advanceTimersByTime(14_000);
     expect(limit.limit).toBe(4);
     expect(vi.getTimerCount()).toBe(0);
   });
