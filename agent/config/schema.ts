@@ -1,4 +1,5 @@
 import * as z from 'zod/mini';
+import { longestDrainMs } from '../../common/protocol.ts';
 import { buildkitdTable } from './buildkitd-schema.ts';
 import {
   choice,
@@ -43,7 +44,7 @@ const machine = table('The machine itself.', {
   'drain-limit': withDefault(
     duration('How long builds that run may go on when the VM is to stop; then they are called off.', '10s', {
       min: 1000,
-      max: 60_000,
+      max: longestDrainMs,
     }),
     10_000,
     '"10s"',

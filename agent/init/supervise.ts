@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConsoleEnd } from '../../common/console-end.ts';
+import { stopLimitMs } from '../../common/protocol.ts';
 import { formatDuration } from '../../common/units.ts';
 import type { AgentExit, AgentProcess } from './agent-process.ts';
 
@@ -25,7 +26,7 @@ const defaultLimits: SupervisionLimits = {
   maxBackoffMs: 8_000,
   maxFailures: 5,
   stableMs: 60_000,
-  stopMs: 90_000,
+  stopMs: stopLimitMs,
   exitMs: 15_000,
 };
 

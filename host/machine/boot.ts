@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError } from '../../common/errors.ts';
+import { stopLimitMs } from '../../common/protocol.ts';
 import type { Scope } from '../../common/scope.ts';
 import { formatBytes } from '../../common/units.ts';
 import { pollUntil, withLimit } from '../../common/wait.ts';
@@ -25,7 +26,7 @@ const wholeBootMs = 30 * 60_000;
 const otherMs = 10_000;
 const everyMs = 40;
 /** Longest a monitor takes to end a VM, all its own limits together, and some room (see stop-guest.ts). */
-const stopMs = 150_000;
+const stopMs = stopLimitMs + 60_000;
 
 /**
  * Boots a scope's VM, or waits for the one that is up or on its way. Whoever gets the scope's lock boots; everybody waits for what

@@ -1,4 +1,5 @@
 import { isBuildvisorError } from '../../common/errors.ts';
+import { stopLimitMs } from '../../common/protocol.ts';
 import { withLimit } from '../../common/wait.ts';
 import { connectApi } from '../client/connect.ts';
 import type { RunningMachine } from './driver.ts';
@@ -16,7 +17,7 @@ export interface StopLimits {
 }
 
 /** The usual limits. */
-export const stopLimits: StopLimits = { answerMs: 5_000, orderedMs: 90_000, powerDownMs: 10_000, killMs: 15_000 };
+export const stopLimits: StopLimits = { answerMs: 5_000, orderedMs: stopLimitMs, powerDownMs: 10_000, killMs: 15_000 };
 
 /** How a VM was brought to its end. */
 export type StopMeans = 'ordered' | 'power-button' | 'killed';
