@@ -64,7 +64,7 @@ const buildLimitMs = 60_000;
  * Most that each may take beyond what it had, in MB. The agent: the gate's 64 MiB for calls that wait, and what Node has not collected of those
  * that came and went. buildkitd: what it makes of the calls that are in order, and Go's heap, which gives memory back after minutes.
  */
-const limitsMB = { agent: 500, buildkitd: 250 };
+const limitsMB = { agent: 500, buildkitd: 500 };
 
 /** Attacks a machine's gate from several connections at a time while somebody else builds. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
