@@ -88,7 +88,6 @@ const makeCalls = (): RawCall[] => [
   { path: `${bridge}/Solve` },
   ...['Info', 'Delete', 'Status', 'Abort'].map((name) => ({ path: `${content}/${name}` })),
   { path: `${content}/Info`, messages: [writeString(1, noDigest)] },
-  // Without its `info` buildkitd dies of a nil pointer (containerd's contentserver, Update).
   { path: `${content}/Update`, messages: [writeString(1, writeString(1, noDigest).toString())] },
   { path: `${content}/List`, messages: [writeString(1, `digest==${noDigest}`)] },
   { path: `${content}/Read`, messages: [writeString(1, noDigest)] },
@@ -143,6 +142,19 @@ describe('direct calls', () => {
     for (const [call, outcome] of gated) expect(outcome, call).toEqual(straight.get(call));
     expect([...straight.values()].filter(({ code }) => code === 'OK').length).toBeGreaterThan(8);
   });
+});
+
+test('an update of content without its info does not reach buildkitd, which would die of it', async () => {
+  const client = rawClient(gate.socket);
+  const update = (message?: Buffer): Promise<RawOutcome> =>
+    rawCall(client, { path: `${content}/Update`, deadlineMs, ...(message && { messages: [message] }) });
+  try {
+    for (const message of [undefined, Buffer.alloc(0), writeString(2, 'labels')])
+      expect(await update(message)).toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(await rawCall(client, { path: `${control}/Info`, deadlineMs })).toMatchObject({ code: 'OK' });
+  } finally {
+    client.close();
+  }
 });
 
 describe('buildctl', () => {

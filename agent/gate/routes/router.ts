@@ -8,8 +8,9 @@ import type { Sessions } from '../solves/sessions.ts';
 import type { Solves } from '../solves/solves.ts';
 import type { Traces } from '../traces.ts';
 import { bridgeRoute } from './bridge-route.ts';
+import { contentUpdateRoute } from './content-update-route.ts';
 import type { History } from './history.ts';
-import { bridge, control, traceExport } from './paths.ts';
+import { bridge, contentUpdate, control, traceExport } from './paths.ts';
 import type { Pong } from './pong.ts';
 import { sessionRoute } from './session-route.ts';
 import { solveRoute } from './solve-route.ts';
@@ -43,6 +44,7 @@ export function route(context: RouteContext, call: Call): CallTap {
   if (path.startsWith(bridge)) return bridgeRoute(context, call);
   if (path === traceExport) return traceRoute(context, call);
   call.headers = context.traces.ofNone(call.headers);
+  if (path === contentUpdate) return contentUpdateRoute(context, call);
   context.loose.pass(call);
   return {};
 }
