@@ -85,9 +85,9 @@ function commandOf(pid: string): string {
   }
 }
 
-/** Pids, as they are here, of processes whose command line is exactly this; the machine's are visible from here. */
+/** Pids, as they are here, of processes whose command line is or ends with this; the machine's are visible from here. */
 function pidsOf(command: string): string[] {
-  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && commandOf(pid) === command);
+  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && ` ${commandOf(pid)}`.endsWith(` ${command}`));
 }
 
 const untilRuns = (command: string): Promise<true> =>
@@ -355,7 +355,7 @@ test('when the agent dies, the next one takes over: builds are told as interrupt
   const running = build(folder, { id: 'interrupted' });
   const failed = expect(running).rejects.toMatchObject({ code: 'VM_NOT_RUNNING', retryable: true });
   await untilRuns('/bin/busybox sleep 7005');
-  const [pid] = pidsOf(`${process.execPath} ${join(agentDir, 'agent.js')}`);
+  const [pid] = pidsOf(join(agentDir, 'agent.js'));
   process.kill(Number(pid), 'SIGKILL');
   await failed;
   await pollUntil({ limitMs: 120_000, everyMs: 100, what: `a new agent: ${machine.console}` }, async () => {
