@@ -165,6 +165,7 @@ test('answers that a client asks for and has no window for end its connection', 
     },
   });
   const peer = new Peer();
+  const closed = once(peer.socket, 'close');
   let stream = 1;
   for (let write = 0; write < 500 && !peer.socket.destroyed; write++) {
     const asked = Array.from({ length: 200 }, () => {
@@ -172,8 +173,7 @@ test('answers that a client asks for and has no window for end its connection', 
       stream += 2;
       return next;
     });
-    if (!peer.socket.write(Buffer.concat(asked)))
-      await Promise.race([once(peer.socket, 'drain'), once(peer.socket, 'close')]);
+    if (!peer.socket.write(Buffer.concat(asked))) await Promise.race([once(peer.socket, 'drain'), closed]);
   }
   await settled('the end', () => peer.goneBy === errorCodes.enhanceYourCalm && peer.socket.destroyed);
 }, 30_000);
