@@ -4,6 +4,7 @@ import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../com
 import { withLimit } from '../../common/wait.ts';
 import type { Logger } from '../log.ts';
 import type { Build } from './build.ts';
+import { Cancels } from './cancels.ts';
 import { type Causes, notTaken } from './causes.ts';
 import type { StepLogLimits } from './clip.ts';
 import { cancelled, clientGone, stopped, tooMuchLog } from './endings.ts';
@@ -61,8 +62,6 @@ const usualStepLog: StepLogLimits = { maxBytes: 16 * 1024 ** 2, maxBytesPerSecon
 const usualLogBytes = 512 * 1024 ** 2;
 /** Share of the scratch volume that journals may take. */
 const scratchShare = 0.25;
-/** How long a cancelled build may take to be gone. */
-const cancelLimitMs = 30_000;
 /** How long who asks for a record waits for its last words: longer than the gate waits for a status (agent/gate/solves/recordings.ts, `quiet`). */
 const recordedLimitMs = 7_000;
 /** How long a client that has gone may take to come back, in milliseconds. */
@@ -75,8 +74,7 @@ export class Builds {
   readonly #options: BuildsOptions;
   readonly #store: BuildStore;
   #gate: BuildsGate | undefined;
-  /** Builds that are being called off. */
-  readonly #leaving = new Map<Build, Promise<Build>>();
+  readonly #cancels: Cancels;
   #draining: string | undefined;
   #doors = 0;
 
@@ -85,9 +83,10 @@ export class Builds {
     this.#options = options;
     const limits = { ...usualKeep, ...keep, totalBytes };
     this.#store = new BuildStore({ dir: join(scratchDir, 'journal'), log, keep: limits, stepLog });
+    this.#cancels = new Cancels((ref, why) => this.#gate?.cancel(ref, why), log);
     const onEnded = (build: Build): void => this.#told(build);
     const logBytes = options.logBytes ?? usualLogBytes;
-    const onFlood = (build: Build): void => this.#callOff(build, tooMuchLog(logBytes));
+    const onFlood = (build: Build): void => this.#cancels.callOff(build, tooMuchLog(logBytes));
     this.recorder = new Recording({
       ...{ store: this.#store, idle, causes, log, onChange, onEnded, logBytes, onFlood },
     });
@@ -183,7 +182,7 @@ export class Builds {
     live.followers++;
     return () => {
       live.followers--;
-      const cancel = (): void => this.#callOff(build, clientGone());
+      const cancel = (): void => this.#cancels.callOff(build, clientGone());
       // Nobody else has the rest of the context, or gets the output.
       if (owner && (!live.received || isStreamedBack(owner))) cancel();
       else if (live.followers === 0 && !build.isOver && !build.detached)
@@ -196,32 +195,7 @@ export class Builds {
    * @throws BuildvisorError `BUILD_UNKNOWN`, `TIMED_OUT`
    */
   async cancel(name: string, reason = cancelled()): Promise<Build> {
-    const build = this.get(name);
-    const known = this.#leaving.get(build);
-    if (known) return known;
-    if (build.isOver) return build;
-    const leaving = this.#cancel(build, reason).finally(() => this.#leaving.delete(build));
-    this.#leaving.set(build, leaving);
-    return leaving;
-  }
-
-  async #cancel(build: Build, reason: BuildvisorError): Promise<Build> {
-    build.callOff(reason);
-    const why = reason.code === 'BUILD_CANCELLED' ? undefined : reason.message;
-    const gate = this.#gate;
-    await withLimit({ limitMs: cancelLimitMs, what: `build ${build.id} to end` }, async () => {
-      if (build.ref !== '') await gate?.cancel(build.ref, why);
-      await build.ended;
-    });
-    return build;
-  }
-
-  /** Calls a build off that nobody waits for. */
-  #callOff(build: Build, reason: BuildvisorError): void {
-    if (build.isOver) return;
-    this.cancel(build.id, reason).catch((err: unknown) =>
-      this.#options.log.warn({ build: build.id, err }, 'a build that was called off did not end'),
-    );
+    return this.#cancels.cancel(this.get(name), reason);
   }
 
   /**
