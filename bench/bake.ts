@@ -38,11 +38,12 @@ interface Outcome {
   error?: string;
   done: number;
   seconds: number;
-  /** MB, over what was held while idle; `both` at the same time, `steps` in it. */
+  /** MB, over what was held while idle; `both` at the same time, `steps`, and `mapped` files of buildkitd's, in it. */
   peakBuildkitd: number;
   peakAgent: number;
   peakBoth: number;
   peakSteps: number;
+  peakMapped: number;
   idleBuildkitd: number;
   idleAgent: number;
   /** CPU seconds of buildkitd and its steps, by hundreds of targets. */
@@ -99,6 +100,7 @@ async function measure(
         peakAgent: mb(watch.peak.agent - watch.idle.agent),
         peakBoth: mb(watch.peak.both - watch.idle.both),
         peakSteps: mb(watch.peak.steps - watch.idle.steps),
+        peakMapped: mb(watch.peak.mapped - watch.idle.mapped),
       },
       ...{ idleBuildkitd: mb(watch.idle.buildkitd), idleAgent: mb(watch.idle.agent), hundreds, peaks },
       ...{ cpuBuildkitd: round(ended.buildkitd - begun.buildkitd), cpuAgent: round(ended.agent - begun.agent) },

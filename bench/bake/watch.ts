@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { hasErrno } from '../../common/errors.ts';
 import type { Machine } from '../../host/machine/machines.ts';
 import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
-import { cpuSeconds, heldByTree, heldBytes } from '../lib/process-cost.ts';
+import { cpuSeconds, heldByTree, heldBytes, mappedBytes } from '../lib/process-cost.ts';
 
 /** Milliseconds between two looks at the memory. */
 const everyMs = 200;
@@ -23,9 +23,11 @@ export interface Memory {
   both: number;
   /** The steps alone, with their runc. */
   steps: number;
+  /** Files that buildkitd has mapped, its databases above all. */
+  mapped: number;
 }
 
-const memoryParts = ['buildkitd', 'agent', 'both', 'steps'] as const satisfies (keyof Memory)[];
+const memoryParts = ['buildkitd', 'agent', 'both', 'steps', 'mapped'] as const satisfies (keyof Memory)[];
 
 /** Looks at a machine's buildkitd and agent until it is stopped. */
 export class MachineWatch {
@@ -81,7 +83,13 @@ export class MachineWatch {
   #memory(): Memory {
     const { self, children } = heldByTree(this.buildkitd);
     const agent = heldBytes(this.agent);
-    return { buildkitd: self + children, agent, both: self + children + agent, steps: children };
+    return {
+      buildkitd: self + children,
+      agent,
+      both: self + children + agent,
+      steps: children,
+      mapped: mappedBytes(this.buildkitd),
+    };
   }
 }
 

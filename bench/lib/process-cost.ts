@@ -19,13 +19,21 @@ export function heldBytes(pid: number): number {
   return Number(/^Pss:\s+(\d+) kB$/m.exec(readProc(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024;
 }
 
+/** Bytes of files that a process has mapped and in memory, databases and programs: the kernel can take them back (Pss_File). */
+export function mappedBytes(pid: number): number {
+  return Number(/^Pss_File:\s+(\d+) kB$/m.exec(readProc(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024;
+}
+
 /** What a process holds, and what everything that it has started holds; bytes. */
 export interface TreeMemory {
   self: number;
   children: number;
 }
 
-/** What a process and everything it has started hold. */
+/**
+ * What a process and everything it has started hold. A child that is not yet its own program has its parent's memory (vfork(2), by which Go starts
+ * programs), and is left out.
+ */
 export function heldByTree(pid: number): TreeMemory {
   const parents = new Map<number, number[]>();
   for (const name of readdirSync('/proc')) {
@@ -33,10 +41,11 @@ export function heldByTree(pid: number): TreeMemory {
     const parent = Number(statFields(Number(name))[1] ?? 0);
     parents.set(parent, [...(parents.get(parent) ?? []), Number(name)]);
   }
+  const command = readProc(`/proc/${pid}/cmdline`);
   let children = 0;
   for (const todo = parents.get(pid) ?? []; todo.length > 0; ) {
     const next = todo.pop() ?? 0;
-    children += heldBytes(next);
+    if (readProc(`/proc/${next}/cmdline`) !== command) children += heldBytes(next);
     todo.push(...(parents.get(next) ?? []));
   }
   return { self: heldBytes(pid), children };
