@@ -5,11 +5,14 @@ import { type GrpcStatus, grpcCodes } from '../status.ts';
 export interface LooseLimits {
   client: number;
   all: number;
+  /** A place is taken for so long at least, in milliseconds: buildkitd works on a call also after it was reset (CVE-2023-44487). */
+  briefMs: number;
 }
 
 /** A client's calls. Those that wait have what lets them go. */
 interface Client {
-  open: Set<Call>;
+  /** With the time from which each place is free, performance.now(). */
+  open: Map<Call, number>;
   waiting: Map<Call, () => void>;
 }
 
@@ -23,7 +26,7 @@ export class LooseCalls {
   readonly #clients = new Map<object, Client>();
   #open = 0;
 
-  constructor(limits: LooseLimits = { client: 100, all: 1000 }) {
+  constructor(limits: LooseLimits = { client: 100, all: 1000, briefMs: 250 }) {
     this.#limits = limits;
   }
 
@@ -38,7 +41,7 @@ export class LooseCalls {
     const client = this.#clientOf(call.origin);
     if (client.waiting.has(call)) return;
     client.waiting.set(call, go);
-    call.whenOver(() => this.#leave(call, client));
+    call.whenOver(() => this.#leaveLater(call, client));
     this.#pump(client);
     if (client.waiting.has(call) && client.open.size === 0) this.#makeRoom();
   }
@@ -54,10 +57,16 @@ export class LooseCalls {
       if (client.open.size >= this.#limits.client || this.#open >= this.#limits.all) return;
       client.waiting.delete(call);
       if (call.isOpen || call.isOver) continue;
-      client.open.add(call);
+      client.open.set(call, performance.now() + this.#limits.briefMs);
       this.#open++;
       go();
     }
+  }
+
+  #leaveLater(call: Call, client: Client): void {
+    const left = (client.open.get(call) ?? 0) - performance.now();
+    if (left > 0) setTimeout(() => this.#leave(call, client), left).unref();
+    else this.#leave(call, client);
   }
 
   #leave(call: Call, client: Client): void {
@@ -72,7 +81,7 @@ export class LooseCalls {
   /** Who has most has its newest called off. */
   #makeRoom(): void {
     const most = this.#fewestFirst().at(-1);
-    if (most && most.open.size > 1) [...most.open].at(-1)?.answer(tooManyOpen);
+    if (most && most.open.size > 1) [...most.open.keys()].findLast(({ isOver }) => !isOver)?.answer(tooManyOpen);
   }
 
   #fewestFirst(): Client[] {
@@ -82,7 +91,7 @@ export class LooseCalls {
   #clientOf(origin: object): Client {
     const known = this.#clients.get(origin);
     if (known) return known;
-    const client: Client = { open: new Set(), waiting: new Map() };
+    const client: Client = { open: new Map(), waiting: new Map() };
     this.#clients.set(origin, client);
     return client;
   }

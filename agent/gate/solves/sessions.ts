@@ -15,7 +15,7 @@ export const crowd = 64;
  * How many Sessions may be open at buildkitd that no Solve asks for, of one client and of all; the others go on waiting. Each is a gRPC client there, with 100 KB
  * and more of buffers, and all are begun and ended under one lock (session/manager.go): with some thousands, a build's own session comes too late.
  */
-const loose = { client: 32, all: 128 };
+const loose = { client: 32, all: 128, briefMs: 250 };
 /** Most calls of one name that go when its build does. Clients make one, and another if that breaks. */
 const mostOfName = 4;
 
