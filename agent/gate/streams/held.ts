@@ -1,6 +1,6 @@
 import type { HeaderField } from '../call.ts';
 import { fieldBytes } from '../hpack/index.ts';
-import { frameHeaderBytes } from '../wire/frames.ts';
+import { flowOf } from './data.ts';
 import type { HeldBudget } from './held-budget.ts';
 
 /** The longest that a timer can be set for, in milliseconds. */
@@ -43,7 +43,7 @@ export class Held {
     const cost = this.#budget.keep(frame);
     if (cost === undefined) return false;
     this.#cost += cost;
-    this.#flow += frame.length - frameHeaderBytes;
+    this.#flow += flowOf(frame);
     const copy = Buffer.allocUnsafeSlow(frame.length);
     frame.copy(copy);
     this.#frames.push(copy);
