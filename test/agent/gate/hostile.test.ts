@@ -1,17 +1,13 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import type { Call, CallEnd, CallTap } from '../../../agent/gate/call.ts';
+import type { CallEnd } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
-import { FrameReader } from '../../../agent/gate/wire/frame-reader.ts';
-import { errorCodes, frameTypes, preface, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
-import { settingIds, settingsAck, settingsFrame } from '../../../agent/gate/wire/settings.ts';
+import { errorCodes, frameTypes, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
+import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
 import { pollUntil } from '../../../common/wait.ts';
 import { callHeaders, headers, literal } from '../../../soak/fuzz/wire.ts';
 import { endOf, Lab, type LabOptions, request } from './lab.ts';
+import { call, FakeUpstream, holder, Peer } from './peers.ts';
 
 let lab: Lab;
 async function open(options?: LabOptions): Promise<Lab> {
@@ -24,96 +20,6 @@ afterEach(() => lab.stop());
 const settled = (what: string, done: () => boolean, limitMs = 5_000): Promise<true> =>
   pollUntil({ limitMs, everyMs: 5, what }, () => done() || undefined);
 
-/** Somebody who writes frames as they please. */
-class Peer {
-  readonly socket: Socket;
-  #chunks: Buffer[] = [];
-
-  constructor() {
-    this.socket = connect(lab.socket);
-    this.socket.on('error', () => undefined);
-    this.socket.on('data', (chunk: Buffer) => this.#chunks.push(chunk));
-    this.socket.write(Buffer.concat([preface, settingsFrame([])]));
-  }
-
-  /** Bytes that have come. */
-  get bytes(): number {
-    return this.#chunks.reduce((bytes, chunk) => bytes + chunk.length, 0);
-  }
-
-  /** Every frame that has come. */
-  get frames(): Buffer[] {
-    const bytes = Buffer.concat(this.#chunks);
-    this.#chunks = [bytes];
-    const found: Buffer[] = [];
-    for (let at = 0; at + 9 <= bytes.length; ) {
-      const end = at + 9 + bytes.readUIntBE(at, 3);
-      found.push(bytes.subarray(at, end));
-      at = end;
-    }
-    return found;
-  }
-
-  has(frame: Buffer): boolean {
-    return this.frames.some((found) => found.equals(frame));
-  }
-
-  /** Code of the last frame when that is GOAWAY. */
-  get goneBy(): number | undefined {
-    const last = this.frames.at(-1);
-    return last?.[3] === frameTypes.goAway ? last.readUInt32BE(13) : undefined;
-  }
-}
-
-/** A buildkitd that says what a test has it say, and acknowledges every SETTINGS. */
-class FakeUpstream {
-  readonly #dir = mkdtempSync(join(tmpdir(), 'bv-up-'));
-  readonly path = join(this.#dir, 'bk.sock');
-  readonly frames: Buffer[] = [];
-  readonly #server: Server;
-  #socket: Socket | undefined;
-
-  constructor(first: Buffer) {
-    this.#server = createServer((socket) => {
-      this.#socket = socket;
-      socket.on('error', () => undefined);
-      socket.write(first);
-      let skip = preface.length;
-      const reader = new FrameReader((frame) => {
-        this.frames.push(Buffer.from(frame));
-        if (frame[3] === frameTypes.settings && frame[4] === 0) socket.write(settingsAck());
-      });
-      socket.on('data', (chunk: Buffer) => {
-        const from = Math.min(skip, chunk.length);
-        skip -= from;
-        reader.push(chunk.subarray(from));
-      });
-    }).listen(this.path);
-  }
-
-  say(...frames: Buffer[]): void {
-    this.#socket?.write(Buffer.concat(frames));
-  }
-
-  close(): void {
-    this.#server.close();
-    this.#socket?.destroy();
-    rmSync(this.#dir, { recursive: true, force: true });
-  }
-}
-
-function holder(): { calls: Call[]; ends: CallEnd[]; route: (call: Call) => CallTap } {
-  const calls: Call[] = [];
-  const ends: CallEnd[] = [];
-  const route = (call: Call): CallTap => {
-    calls.push(call);
-    return { ended: (end) => void ends.push(end) };
-  };
-  return { calls, ends, route };
-}
-
-const call = (stream: number, more?: Buffer): Buffer => headers(stream, callHeaders('/a.B/C', more));
-
 test.each([
   ['held', false],
   ['open', true],
@@ -122,7 +28,7 @@ test.each([
   async (_, isOpen) => {
     const { calls, ends, route } = holder();
     await open({ route, serve: () => undefined });
-    const peer = new Peer();
+    const peer = new Peer(lab.socket);
     peer.socket.write(call(1));
     await settled('the call', () => calls.length === 1);
     if (isOpen) calls[0]?.open();
@@ -141,7 +47,7 @@ test('changes of the window cost no more where many calls are held', async () =>
   const { calls, route } = holder();
   const upstream = new FakeUpstream(settingsFrame([]));
   await open({ route, upstreamPath: upstream.path });
-  const peer = new Peer();
+  const peer = new Peer(lab.socket);
   const many = 19_000;
   peer.socket.write(Buffer.concat(Array.from({ length: many }, (_, index) => call(2 * index + 1))));
   await settled('the calls', () => calls.length === many);
@@ -164,7 +70,7 @@ test('answers that a client asks for and has no window for end its connection', 
       return {};
     },
   });
-  const peer = new Peer();
+  const peer = new Peer(lab.socket);
   const closed = once(peer.socket, 'close');
   let stream = 1;
   for (let write = 0; write < 500 && !peer.socket.destroyed; write++) {
@@ -187,7 +93,7 @@ test('calls whose answers no window is opened for are few', async () => {
       return { ended: (end) => void ends.push(end) };
     },
   });
-  const peer = new Peer();
+  const peer = new Peer(lab.socket);
   peer.socket.write(settingsFrame([[settingIds.initialWindowSize, 0]]));
   peer.socket.write(Buffer.concat(Array.from({ length: 150 }, (_, index) => call(2 * index + 1))));
   await settled('all to be answered', () => ends.length === 150);
@@ -198,8 +104,8 @@ test('calls whose answers no window is opened for are few', async () => {
 
 test('what is held of headers is counted: a call whose headers there is no room for is refused', async () => {
   const { calls, route } = holder();
-  await open({ route, limits: { calls: 100, bytes: 130_000 } });
-  const peer = new Peer();
+  await open({ route, limits: { calls: 100, bytes: 140_000 } });
+  const peer = new Peer(lab.socket);
   const large = (stream: number): Buffer => {
     const frames: Buffer[] = [];
     for (const part of [1, 2]) frames.push(literal(`x-${part}`, 'h'.repeat(15_000)));
@@ -216,7 +122,7 @@ test('what is held of headers is counted: a call whose headers there is no room 
 
 test('headers on a stream that is over reset it, and nothing else', async () => {
   await open();
-  const peer = new Peer();
+  const peer = new Peer(lab.socket);
   const whole = headers(5, callHeaders('/a.B/C'), 1);
   peer.socket.write(Buffer.concat([whole, call(3)]));
   await settled('the reset', () => peer.has(rstStream(3, errorCodes.streamClosed)));
