@@ -19,9 +19,6 @@ const rounds = Number(process.argv[2] ?? 100);
 const machines = new TestMachines({ driver: 'process', cacheBytes: 2e9, scratchBytes: 1e9 });
 machines.closeOnSignals();
 const failures: string[] = [];
-// One that is cut off leaves no machine behind.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.once(signal, () => void machines.close().finally(() => process.exit(1)));
 
 /** Builds whose steps each fill a part of the volume; all share a toolchain in a cache mount, two at a time. */
 async function fill(machine: Machine, step: string, builds: number): Promise<{ failed: number; mountsLost: number }> {

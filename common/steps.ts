@@ -1,4 +1,5 @@
 import { ByteTail } from './byte-tail.ts';
+import { keepNewest } from './keep-newest.ts';
 import type { SolveStatus, StepCounts, Vertex } from './status.ts';
 
 /** What the counter keeps at most: steps of one build, steps whose log is kept, and the log's lines and bytes of each. */
@@ -65,9 +66,9 @@ export class StepCounter {
   addLog(digest: string, source: Buffer, start = 0, end = source.length): void {
     let tail = this.#logs.get(digest);
     if (!tail) {
-      if (this.#logs.size >= limits.logs) this.#logs.delete(this.#logs.keys().next().value ?? '');
       tail = new ByteTail(limits.bytes);
       this.#logs.set(digest, tail);
+      keepNewest(this.#logs, limits.logs);
     }
     tail.add(source, start, end);
   }

@@ -23,12 +23,10 @@ export function runningSteps(root: string): RunningStep[] {
     mountsBelow(root).flatMap((mount) => (bundle.test(mount.target) ? [[layersOf(mount), mount.target]] : [])),
   );
   const used = new Set<string>();
-  const processes = readProcesses().flatMap(({ pid, kernel, state }): RunningStep[] => {
-    const mount = kernel || state === 'Z' ? undefined : rootOf(pid, root);
-    if (mount === undefined) return [];
+  const processes = processesOn(root).map(({ pid, mount }): RunningStep => {
     const container = containers.get(layersOf(mount));
     if (container !== undefined) used.add(container);
-    return [{ pid, container, trace: container && traceOf(container) }];
+    return { pid, container, trace: container && traceOf(container) };
   });
   const idle = [...containers.values()].filter((container) => !used.has(container));
   return [...processes, ...idle.map((container) => ({ pid: undefined, container, trace: traceOf(container) }))];
@@ -36,9 +34,7 @@ export function runningSteps(root: string): RunningStep[] {
 
 /** Processes whose `/` is a mount out of BuildKit's root. */
 export function findSteps(root: string): number[] {
-  return readProcesses().flatMap(({ pid, kernel, state }) =>
-    !kernel && state !== 'Z' && rootOf(pid, root) !== undefined ? [pid] : [],
-  );
+  return processesOn(root).map(({ pid }) => pid);
 }
 
 /** Kills a process, unless it has gone. */
@@ -48,6 +44,14 @@ export function killStep(pid: number): void {
   } catch (error) {
     if (!hasErrno(error, 'ESRCH')) throw error;
   }
+}
+
+/** Every process that stands on a mount out of BuildKit's root, with that mount. */
+function processesOn(root: string): { pid: number; mount: Mount }[] {
+  return readProcesses().flatMap(({ pid, kernel, state }) => {
+    const mount = kernel || state === 'Z' ? undefined : rootOf(pid, root);
+    return mount ? [{ pid, mount }] : [];
+  });
 }
 
 /** What is mounted at `/` of a process, if it is out of BuildKit's root. */

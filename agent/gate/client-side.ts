@@ -3,11 +3,12 @@ import { HpackDecoder, HpackError, ListTooLong } from './hpack/index.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { grpcCodes } from './status.ts';
 import { CallStream } from './streams/call-stream.ts';
+import { flowOf } from './streams/data.ts';
 import { blockTooLong, HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import { requestPath } from './streams/request.ts';
 import type { FrameSink } from './wire/dispatch.ts';
-import { errorCodes, frameHeaderBytes, goAway, maxWindow, preface, rstStream, WireError } from './wire/frames.ts';
+import { errorCodes, goAway, maxWindow, preface, rstStream, WireError } from './wire/frames.ts';
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
 /** Limits of one client's connection. BuildKit's clients send some 2 KiB of headers with a call. */
@@ -70,7 +71,7 @@ export class ClientSide implements FrameSink {
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
     const { up, upPings, calls, gathering } = this.#link;
-    const flow = frame.length - frameHeaderBytes;
+    const flow = flowOf(frame);
     up.take(flow);
     gathering.asked();
     upPings.carried(flow);

@@ -24,6 +24,8 @@ import { Traces } from './traces.ts';
 
 /** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
 const mostWaiting = 4500;
+/** Calls that list all there is: clients ask one at a time. Each costs buildkitd some kilobytes for every record that it has. */
+const listingLimits = { client: 4, all: 16, briefMs: 500 };
 
 /** What a {@link Desk} works with. */
 export interface DeskOptions {
@@ -118,6 +120,7 @@ export class Desk {
       recordings: this.#recordings,
       traces,
       loose,
+      listings: new LooseCalls(listingLimits),
       pong: new Pong(calls),
       history: new History(calls),
       refusal: () => this.#refusal,

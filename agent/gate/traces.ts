@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { keepNewest } from '../../common/keep-newest.ts';
 import type { HeaderField } from './call.ts';
 
 /** Most traces that are remembered; the one that was not used for longest is forgotten first. */
@@ -52,11 +53,7 @@ export class Traces {
     if (trace.first !== ref) trace.several = true;
     this.#traces.delete(id);
     this.#traces.set(id, trace);
-    if (this.#traces.size > mostTraces)
-      for (const [oldest] of this.#traces) {
-        this.#traces.delete(oldest);
-        break;
-      }
+    keepNewest(this.#traces, mostTraces);
     return trace;
   }
 }

@@ -3,10 +3,11 @@ import type { ClientSide } from './client-side.ts';
 import { fitFields, type LargeBlock, type LargeBlocks } from './errors/index.ts';
 import { HpackDecoder, HpackError } from './hpack/index.ts';
 import type { CallStream } from './streams/call-stream.ts';
+import { flowOf } from './streams/data.ts';
 import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
 import type { FrameSink } from './wire/dispatch.ts';
-import { errorCodes, frameHeaderBytes, goAway, maxWindow, rstStream, WireError } from './wire/frames.ts';
+import { errorCodes, goAway, maxWindow, rstStream, WireError } from './wire/frames.ts';
 import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
@@ -61,7 +62,7 @@ export class UpstreamSide implements FrameSink {
 
   data(stream: number, frame: Buffer, content: Buffer, endStream: boolean): void {
     const { down, downPings, open } = this.#link;
-    const flow = frame.length - frameHeaderBytes;
+    const flow = flowOf(frame);
     this.#link.hasSpoken = true;
     down.take(flow);
     downPings.carried(flow);

@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../common/errors.ts';
 import type { Machine } from '../../host/machine/machines.ts';
-import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
+import { descendantsOf, findVictim } from '../../test/fixtures/processes.ts';
 import { cpuSeconds, heldByTree, heldBytes, mappedBytes } from '../lib/process-cost.ts';
 
 /** Milliseconds between two looks at the memory. */

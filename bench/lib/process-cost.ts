@@ -1,12 +1,13 @@
-import { readdirSync } from 'node:fs';
-import { readProc } from '../../soak/kill/processes.ts';
+import { commandOf, descendantsOf, readProc } from '../../test/fixtures/processes.ts';
 
 /** Clock ticks a second of /proc's times: sysconf(_SC_CLK_TCK), 100 on every Linux that Node runs on. */
 const ticksPerSecond = 100;
 
 /** Seconds of CPU of a process and of the children that it has waited for (proc_pid_stat(5), fields 14 to 17). */
 export function cpuSeconds(pid: number): number {
-  const fields = statFields(pid);
+  const stat = readProc(`/proc/${pid}/stat`);
+  // Counted from the state: a name may have blanks in it.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
   return ticks / ticksPerSecond;
 }
@@ -35,24 +36,7 @@ export interface TreeMemory {
  * programs), and is left out.
  */
 export function heldByTree(pid: number): TreeMemory {
-  const parents = new Map<number, number[]>();
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const parent = Number(statFields(Number(name))[1] ?? 0);
-    parents.set(parent, [...(parents.get(parent) ?? []), Number(name)]);
-  }
-  const command = readProc(`/proc/${pid}/cmdline`);
-  let children = 0;
-  for (const todo = parents.get(pid) ?? []; todo.length > 0; ) {
-    const next = todo.pop() ?? 0;
-    if (readProc(`/proc/${next}/cmdline`) !== command) children += heldBytes(next);
-    todo.push(...(parents.get(next) ?? []));
-  }
-  return { self: heldBytes(pid), children };
-}
-
-/** The fields of /proc/PID/stat after the name: state, parent, … Empty when it has gone. */
-function statFields(pid: number): string[] {
-  const stat = readProc(`/proc/${pid}/stat`);
-  return stat === '' ? [] : stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const own = commandOf(pid);
+  const programs = descendantsOf(pid).filter(({ command }) => command !== own);
+  return { self: heldBytes(pid), children: programs.reduce((sum, child) => sum + heldBytes(child.pid), 0) };
 }

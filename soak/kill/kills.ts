@@ -3,9 +3,9 @@ import { type BuildvisorError, hasErrno, isBuildvisorError, toBuildvisorError } 
 import { fromWireError } from '../../common/grpc-errors.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
+import { descendantsOf, findVictim, type Victim } from '../../test/fixtures/processes.ts';
 import { randomOf } from '../../test/fixtures/random.ts';
 import { countHoldings, findLeaks, type Holdings } from './leaks.ts';
-import { descendantsOf, findVictim, type Victim } from './processes.ts';
 
 /** What is killed, how often, where. */
 export interface KillsOptions {

@@ -1,4 +1,4 @@
-import { countDescriptors, descendantsOf, findVictim, readProc, residentBytes } from './processes.ts';
+import { countDescriptors, descendantsOf, findVictim, readProc, residentBytes } from '../../test/fixtures/processes.ts';
 
 /** What a machine holds when nothing is going on in it. */
 export interface Holdings {

@@ -9,7 +9,7 @@ import { decodeStatus } from '../../common/status-decode.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { followBuild } from '../../host/client/follow.ts';
 import type { ApiClient, BuildEvent, BuildSpec } from '../../host/client/types.ts';
-import { descendantsOf } from '../../soak/kill/processes.ts';
+import { descendantsOf } from '../fixtures/processes.ts';
 import { AgentMachine, Drives, makeAgentDir } from './agent-machine.ts';
 import { buildctl, fromBusybox, makeContext, toolsDir } from './buildkitd.ts';
 

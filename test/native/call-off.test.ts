@@ -13,7 +13,7 @@ import { Gate } from '../../agent/gate/gate.ts';
 import { openLog } from '../../agent/log.ts';
 import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
-import { descendantsOf } from '../../soak/kill/processes.ts';
+import { descendantsOf } from '../fixtures/processes.ts';
 import { buildctl, fromBusybox, makeContext, startBuildkitd, type TestBuildkitd, toolsDir } from './buildkitd.ts';
 
 let registry: Server;

@@ -8,8 +8,8 @@ import { parseScope } from '../../common/scope.ts';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import { find } from '../../host/machine/machines.ts';
-import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
 import { TestMachines } from '../fixtures/machines.ts';
+import { descendantsOf, findVictim } from '../fixtures/processes.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
 const entry = new URL('../../host/cli/main.ts', import.meta.url).pathname;

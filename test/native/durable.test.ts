@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { pollUntil } from '../../common/wait.ts';
 import type { BuildEvent } from '../../host/client/types.ts';
-import { descendantsOf, findVictim } from '../../soak/kill/processes.ts';
+import { descendantsOf, findVictim } from '../fixtures/processes.ts';
 import { AgentMachine, Drives, makeAgentDir } from './agent-machine.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 

@@ -1,32 +1,28 @@
 import { connect } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { maxWindow, newFrame, preface, windowUpdate } from '../../agent/gate/wire/frames.ts';
 import { settingIds, settingsFrame } from '../../agent/gate/wire/settings.ts';
-import { Lab, type LabOptions, request } from '../agent/gate/lab.ts';
+import { type Lab, type LabOptions, openLab, request } from '../agent/gate/lab.ts';
 
 const mib = 1024 ** 2;
 const total = 500 * mib;
 /** What both ends and the gate, all in this process, may take more while it passes. */
 const mostMemory = 120 * mib;
 
-let lab: Lab;
 let peak = 0;
-let watch: NodeJS.Timeout | undefined;
 
-async function open(options: LabOptions): Promise<void> {
-  lab = new Lab(options);
-  await lab.start();
+/** A lab, whose test has its peak of memory watched. */
+async function open(options: LabOptions): Promise<Lab> {
+  const lab = await openLab(options);
   peak = 0;
-  watch = setInterval(() => {
+  const watch = setInterval(() => {
     peak = Math.max(peak, process.memoryUsage.rss());
   }, 10);
+  onTestFinished(() => clearInterval(watch));
+  return lab;
 }
-afterEach(async () => {
-  clearInterval(watch);
-  await lab.stop();
-});
 
 /** Writes `bytes` as fast as they are taken. */
 async function pour(into: Writable, bytes: number): Promise<void> {
@@ -50,7 +46,7 @@ async function sip(from: Readable): Promise<number> {
 }
 
 test('500 MB to a client that reads slowly take no more memory than windows', async () => {
-  await open({
+  const lab = await open({
     serve: (stream) => {
       stream.respond({ ':status': 200 }, { waitForTrailers: true });
       stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
@@ -66,7 +62,7 @@ test('500 MB to a client that reads slowly take no more memory than windows', as
 
 test('500 MB to a buildkitd that reads slowly take no more memory than windows', async () => {
   let read: Promise<number> | undefined;
-  await open({
+  const lab = await open({
     serve: (stream) => {
       read = sip(stream);
       void read.then(() => stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true }));
@@ -84,7 +80,7 @@ test('500 MB to a buildkitd that reads slowly take no more memory than windows',
 
 test('a client that gives all windows and reads nothing stops its own call, and no other', async () => {
   let written = 0;
-  await open({
+  const lab = await open({
     serve: (stream, headers) => {
       stream.respond({ ':status': 200 });
       if (headers[':path'] !== '/') {

@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient, BuildEvent } from '../../host/client/types.ts';
 import type { Machine } from '../../host/machine/machines.ts';
-import { descendantsOf, findVictim, readProc } from '../../soak/kill/processes.ts';
 import { brokenLine, failingStages, type LargeDockerfile } from '../fixtures/large-dockerfiles.ts';
 import { TestMachines } from '../fixtures/machines.ts';
+import { descendantsOf, findVictim, readProc } from '../fixtures/processes.ts';
 import { buildctl, buildx, fromBusybox, makeContext } from './buildkitd.ts';
 
 const entry = new URL('../../host/cli/main.ts', import.meta.url).pathname;

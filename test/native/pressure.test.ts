@@ -5,9 +5,9 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { pollUntil } from '../../common/wait.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { ApiClient, BuildEvent } from '../../host/client/types.ts';
-import { descendantsOf } from '../../soak/kill/processes.ts';
 import { guestPath } from '../fixtures/guest-path.ts';
 import { buildOn, logOf, TestMachines } from '../fixtures/machines.ts';
+import { descendantsOf } from '../fixtures/processes.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
 
 const machines = new TestMachines({ driver: 'process', cacheBytes: 512 * 1024 ** 2, scratchBytes: 512 * 1024 ** 2 });

@@ -10,6 +10,7 @@ import type { Traces } from '../traces.ts';
 import { bridgeRoute } from './bridge-route.ts';
 import { contentUpdateRoute } from './content-update-route.ts';
 import type { History } from './history.ts';
+import { listingPaths, listingRoute } from './listing-route.ts';
 import { bridge, contentUpdate, control, traceExport } from './paths.ts';
 import type { Pong } from './pong.ts';
 import { sessionRoute } from './session-route.ts';
@@ -28,6 +29,8 @@ export interface RouteContext {
   history: History;
   /** Calls of no build. */
   loose: LooseCalls;
+  /** Those of them that list all there is. */
+  listings: LooseCalls;
   /** Why no more solves are taken, once that is so. */
   refusal: () => BuildvisorError | undefined;
   /** Why solves are refused that cannot even be recorded. */
@@ -45,6 +48,7 @@ export function route(context: RouteContext, call: Call): CallTap {
   if (path === traceExport) return traceRoute(context, call);
   call.headers = context.traces.ofNone(call.headers);
   if (path === contentUpdate) return contentUpdateRoute(context, call);
+  if (listingPaths.has(path)) return listingRoute(context, call);
   context.loose.pass(call);
   return {};
 }

@@ -1,3 +1,4 @@
+import { keepNewest } from '../../../common/keep-newest.ts';
 import type { Call } from '../call.ts';
 import type { Greeting } from './greeting.ts';
 import { LooseCalls } from './loose-calls.ts';
@@ -179,11 +180,7 @@ export class Sessions {
   #remember(id: string): void {
     this.#ended.delete(id);
     this.#ended.add(id);
-    if (this.#ended.size <= mostEnded) return;
-    for (const oldest of this.#ended) {
-      this.#ended.delete(oldest);
-      break;
-    }
+    keepNewest(this.#ended, mostEnded);
   }
 
   #get(id: string): Session {

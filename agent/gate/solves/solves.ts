@@ -1,4 +1,5 @@
 import type { BuildvisorError } from '../../../common/errors.ts';
+import { keepNewest } from '../../../common/keep-newest.ts';
 import type { Slots } from '../admission/slots.ts';
 import { Ticket } from '../admission/slots.ts';
 import type { Call, CallEnd } from '../call.ts';
@@ -193,11 +194,7 @@ export class Solves {
 
   #remember(ref: string, status?: GrpcStatus): void {
     this.#ended.set(ref, status);
-    if (this.#ended.size <= mostEnded) return;
-    for (const oldest of this.#ended.keys()) {
-      this.#ended.delete(oldest);
-      break;
-    }
+    keepNewest(this.#ended, mostEnded);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { HeaderField } from '../call.ts';
 import { fieldBytes } from '../hpack/index.ts';
-import { frameHeaderBytes } from '../wire/frames.ts';
+import { flowOf } from './data.ts';
 import type { Claim, HeldShare } from './held-share.ts';
 
 /** The longest that a timer can be set for, in milliseconds. */
@@ -44,7 +44,7 @@ export class Held {
   /** Keeps a copy of a DATA frame: a view would keep all that came with it. @returns whether there is room */
   keep(frame: Buffer): boolean {
     if (!this.#claim || !this.#share.grow(this.#claim, frame.length + frameOverhead)) return false;
-    this.#flow += frame.length - frameHeaderBytes;
+    this.#flow += flowOf(frame);
     const copy = Buffer.allocUnsafeSlow(frame.length);
     frame.copy(copy);
     this.#frames.push(copy);

@@ -9,6 +9,7 @@ import {
   windowUpdate,
 } from '../wire/frames.ts';
 import type { Outlet } from '../wire/outlet.ts';
+import { flowOf } from './data.ts';
 
 /** Where a {@link Lane} writes: DATA to its receiver, credit to its sender. */
 export interface LaneEnds {
@@ -93,7 +94,7 @@ export class Lane {
 
   /** Sends DATA whose sender's credit is still taken. What has to wait is copied. */
   pass(stream: number, frame: Buffer): void {
-    const flow = frame.length - frameHeaderBytes;
+    const flow = flowOf(frame);
     if (this.#waiting.length === 0 && flow <= this.#credit) {
       this.#credit -= flow;
       this.#receiver.write(frame);
@@ -102,7 +103,7 @@ export class Lane {
 
   /** Sends DATA whose credit was given back before, or that the gate made itself. */
   passOwed(stream: number, frame: Buffer): void {
-    this.#owed += frame.length - frameHeaderBytes;
+    this.#owed += flowOf(frame);
     this.pass(stream, frame);
   }
 

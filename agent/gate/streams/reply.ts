@@ -1,6 +1,6 @@
 import type { HeaderField } from '../call.ts';
 import { type GrpcStatus, statusFields } from '../status.ts';
-import { dataFrames, errorCodes, frameHeaderBytes, maxWindow, renumber, rstStream } from '../wire/frames.ts';
+import { dataFrames, errorCodes, maxWindow, renumber, rstStream } from '../wire/frames.ts';
 import { type Data, flowOf } from './data.ts';
 import { asTrailers, EarlyAnswer } from './early-answer.ts';
 import type { Link } from './link.ts';
@@ -68,7 +68,7 @@ export class Reply {
 
   /** Sends DATA of buildkitd's. */
   data(frame: Buffer): void {
-    this.#unread += frame.length - frameHeaderBytes;
+    this.#unread += flowOf(frame);
     this.#link.down.pass(this.#id, renumber(frame, this.#id));
   }
 

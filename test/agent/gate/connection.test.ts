@@ -2,38 +2,12 @@ import { once } from 'node:events';
 import type { ServerHttp2Stream } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
-import type { Call, CallEnd } from '../../../agent/gate/call.ts';
+import { expect, test } from 'vitest';
+import type { Call } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
 import { errorCodes, frameTypes, newFrame, preface } from '../../../agent/gate/wire/frames.ts';
-import { pollUntil } from '../../../common/wait.ts';
-import { endOf, Lab, type LabOptions, request } from './lab.ts';
-
-let lab: Lab;
-
-async function open(options?: LabOptions): Promise<Lab> {
-  lab = new Lab(options);
-  await lab.start();
-  return lab;
-}
-afterEach(() => lab.stop());
-
-const settled = (what: string, done: () => boolean): Promise<true> =>
-  pollUntil({ limitMs: 5_000, everyMs: 5, what }, () => done() || undefined);
-
-/** Calls that are held until somebody lets them go. */
-function holder(): { calls: Call[]; ends: CallEnd[]; route: (call: Call) => { ended: (end: CallEnd) => void } } {
-  const calls: Call[] = [];
-  const ends: CallEnd[] = [];
-  return {
-    calls,
-    ends,
-    route: (call) => {
-      calls.push(call);
-      return { ended: (end) => void ends.push(end) };
-    },
-  };
-}
+import { endOf, type Lab, openLab, request, settled } from './lab.ts';
+import { holder } from './peers.ts';
 
 const answerAtEnd = (stream: ServerHttp2Stream): void =>
   void stream.resume().on('end', () => stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true }));
@@ -43,7 +17,7 @@ const head = '\x83\x86\x84\x01\x01x';
 const settings = newFrame(frameTypes.settings, 0, 0, 0);
 
 /** What the gate says to a client that sends these bytes, until it closes. */
-async function answerTo(...frames: Buffer[]): Promise<Buffer[]> {
+async function answerTo(lab: Lab, ...frames: Buffer[]): Promise<Buffer[]> {
   const socket = connect(lab.socket);
   socket.write(Buffer.concat([preface, settings, ...frames]));
   const chunks: Buffer[] = [];
@@ -74,11 +48,11 @@ test.each<[string, number, Buffer[]]>([
   ['a window that grows too large', errorCodes.flowControlError, [frame(8, 0, 0, '\x7f\xff\xff\xff')]],
   ['a first word that is no HTTP/2', errorCodes.protocolError, [frame(5, 0, 1, '')]],
 ])("%s ends its connection with the right word, and nobody else's", async (_, code, frames) => {
-  await open({ serve: answerAtEnd });
+  const lab = await openLab({ serve: answerAtEnd });
   const other = request(lab.client());
   const end = endOf(other);
   await settled('the other call', () => lab.active === 1);
-  const said = await answerTo(...frames);
+  const said = await answerTo(lab, ...frames);
   const last = said.at(-1);
   expect([last?.[3], last?.readUInt32BE(13)]).toEqual([frameTypes.goAway, code]);
   other.end();
@@ -92,7 +66,7 @@ function endlessHeaders(pieces: number): Buffer[] {
 
 test('more DATA than the window of a held call has room for is refused', async () => {
   const { route } = holder();
-  await open({ route });
+  const lab = await openLab({ route });
   const headers = frame(1, 4, 1, head);
   const data = Array.from({ length: 5 }, () => newFrame(0, 0, 1, 16_384));
   const socket = connect(lab.socket);
@@ -107,7 +81,7 @@ test('more DATA than the window of a held call has room for is refused', async (
 
 test('a client that closes its half of the connection has gone', async () => {
   const resets: number[] = [];
-  await open({ serve: (stream) => stream.on('close', () => resets.push(stream.rstCode ?? -1)) });
+  const lab = await openLab({ serve: (stream) => stream.on('close', () => resets.push(stream.rstCode ?? -1)) });
   const socket = connect({ path: lab.socket, allowHalfOpen: true });
   socket.write(Buffer.concat([preface, settings, frame(1, 4, 1, head)]));
   await settled('the call', () => lab.active === 1);
@@ -119,7 +93,7 @@ test('a client that closes its half of the connection has gone', async () => {
 
 test('resets go both ways with their codes', async () => {
   const seen: number[] = [];
-  await open({
+  const lab = await openLab({
     serve: (stream, headers) => {
       stream.on('close', () => seen.push(stream.rstCode ?? -1));
       if (headers['x-reset']) stream.close(Number(headers['x-reset']));
@@ -140,7 +114,7 @@ test('resets go both ways with their codes', async () => {
 test('a held call goes on with all that it had, in the order in which calls are let go', async () => {
   const { calls, route } = holder();
   const got: [string, string][] = [];
-  await open({
+  const lab = await openLab({
     route,
     serve: async (stream, headers) => {
       let body = '';
@@ -166,7 +140,7 @@ test('a held call goes on with all that it had, in the order in which calls are 
 
 test('held bytes do not use up the connection of the calls that go on', async () => {
   const held: Call[] = [];
-  await open({
+  const lab = await openLab({
     route: (call) => {
       if (call.headers.some(([name]) => name === 'x-hold')) held.push(call);
       else call.open();
@@ -185,7 +159,7 @@ test('held bytes do not use up the connection of the calls that go on', async ()
 
 test('past the limits of what is held, calls are told so', async () => {
   const { route, ends } = holder();
-  await open({ route, limits: { calls: 3, bytes: 50_000 } });
+  const lab = await openLab({ route, limits: { calls: 3, bytes: 50_000 } });
   const client = lab.client();
   const kept = Array.from({ length: 3 }, () => request(client));
   await settled('the held calls', () => lab.budget.calls === 3);
@@ -202,7 +176,7 @@ test('past the limits of what is held, calls are told so', async () => {
 test("a held call's deadline is kept, and buildkitd is told what is left of it", async () => {
   const { calls, route } = holder();
   const told: string[] = [];
-  await open({
+  const lab = await openLab({
     route,
     serve: (stream, headers) => {
       told.push(String(headers['grpc-timeout']));
@@ -225,7 +199,7 @@ test("a held call's deadline is kept, and buildkitd is told what is left of it",
 
 test("when buildkitd dies every call is told why, held ones and begun ones too, and the client's next connection is a new one", async () => {
   const held: Call[] = [];
-  await open({
+  const lab = await openLab({
     whyGone: () => 'buildkitd ran out of memory, it is started again',
     route: (call) => {
       if (call.headers.some(([name]) => name === 'x-hold')) held.push(call);
@@ -255,7 +229,7 @@ test("when buildkitd dies every call is told why, held ones and begun ones too, 
 test("buildkitd's GOAWAY lets the calls it took end, and turns the held ones away", async () => {
   const held: Call[] = [];
   const begun: (() => void)[] = [];
-  await open({
+  const lab = await openLab({
     route: (call) => {
       if (call.headers.some(([name]) => name === 'x-hold')) held.push(call);
       else call.open();
@@ -279,7 +253,7 @@ test("buildkitd's GOAWAY lets the calls it took end, and turns the held ones awa
 
 test('an answer of our own waits for a client with a small window', async () => {
   const { calls, route } = holder();
-  await open({ route });
+  const lab = await openLab({ route });
   const client = lab.client({ initialWindowSize: 10 });
   const call = request(client);
   const end = endOf(call);
@@ -294,7 +268,7 @@ test('an answer of our own waits for a client with a small window', async () => 
 
 test('5 000 calls at once are held, let go and answered', async () => {
   const { calls, route } = holder();
-  await open({
+  const lab = await openLab({
     route,
     serve: answerAtEnd,
   });

@@ -1,24 +1,12 @@
 import { once } from 'node:events';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { CallEnd } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
 import { errorCodes, frameTypes, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
 import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
-import { pollUntil } from '../../../common/wait.ts';
 import { callHeaders, headers, literal } from '../../../soak/fuzz/wire.ts';
-import { endOf, Lab, type LabOptions, request } from './lab.ts';
+import { endOf, openLab, request, settled } from './lab.ts';
 import { call, FakeUpstream, holder, Peer } from './peers.ts';
-
-let lab: Lab;
-async function open(options?: LabOptions): Promise<Lab> {
-  lab = new Lab(options);
-  await lab.start();
-  return lab;
-}
-afterEach(() => lab.stop());
-
-const settled = (what: string, done: () => boolean, limitMs = 5_000): Promise<true> =>
-  pollUntil({ limitMs, everyMs: 5, what }, () => done() || undefined);
 
 test.each([
   ['held', false],
@@ -27,8 +15,8 @@ test.each([
   "a %s call's window that grows too large ends the call alone, and harms nobody who lets it go",
   async (_, isOpen) => {
     const { calls, ends, route } = holder();
-    await open({ route, serve: () => undefined });
-    const peer = new Peer(lab.socket);
+    const lab = await openLab({ route, serve: () => undefined });
+    const peer = new Peer(lab);
     peer.socket.write(call(1));
     await settled('the call', () => calls.length === 1);
     if (isOpen) calls[0]?.open();
@@ -46,8 +34,8 @@ test.each([
 test('changes of the window cost no more where many calls are held', async () => {
   const { calls, route } = holder();
   const upstream = new FakeUpstream(settingsFrame([]));
-  await open({ route, upstreamPath: upstream.path });
-  const peer = new Peer(lab.socket);
+  const lab = await openLab({ route, upstreamPath: upstream.path });
+  const peer = new Peer(lab);
   const many = 19_000;
   peer.socket.write(Buffer.concat(Array.from({ length: many }, (_, index) => call(2 * index + 1))));
   await settled('the calls', () => calls.length === many);
@@ -64,13 +52,13 @@ test('changes of the window cost no more where many calls are held', async () =>
 
 test('answers that a client asks for and has no window for end its connection', async () => {
   const ok = { code: grpcCodes.ok, message: '', details: undefined };
-  await open({
+  const lab = await openLab({
     route: (asked) => {
       asked.answer(ok, Buffer.alloc(1_000));
       return {};
     },
   });
-  const peer = new Peer(lab.socket);
+  const peer = new Peer(lab);
   const closed = once(peer.socket, 'close');
   let stream = 1;
   for (let write = 0; write < 500 && !peer.socket.destroyed; write++) {
@@ -87,13 +75,13 @@ test('answers that a client asks for and has no window for end its connection', 
 test('calls whose answers no window is opened for are few', async () => {
   const ok = { code: grpcCodes.ok, message: '', details: undefined };
   const ends: CallEnd[] = [];
-  await open({
+  const lab = await openLab({
     route: (asked) => {
       asked.answer(ok, Buffer.alloc(1_000));
       return { ended: (end) => void ends.push(end) };
     },
   });
-  const peer = new Peer(lab.socket);
+  const peer = new Peer(lab);
   peer.socket.write(settingsFrame([[settingIds.initialWindowSize, 0]]));
   peer.socket.write(Buffer.concat(Array.from({ length: 150 }, (_, index) => call(2 * index + 1))));
   await settled('all to be answered', () => ends.length === 150);
@@ -104,8 +92,8 @@ test('calls whose answers no window is opened for are few', async () => {
 
 test('what is held of headers is counted: a call whose headers there is no room for is refused', async () => {
   const { calls, route } = holder();
-  await open({ route, limits: { calls: 100, bytes: 140_000 } });
-  const peer = new Peer(lab.socket);
+  const lab = await openLab({ route, limits: { calls: 100, bytes: 140_000 } });
+  const peer = new Peer(lab);
   const large = (stream: number): Buffer => {
     const frames: Buffer[] = [];
     for (const part of [1, 2]) frames.push(literal(`x-${part}`, 'h'.repeat(15_000)));
@@ -121,8 +109,8 @@ test('what is held of headers is counted: a call whose headers there is no room 
 });
 
 test('headers on a stream that is over reset it, and nothing else', async () => {
-  await open();
-  const peer = new Peer(lab.socket);
+  const lab = await openLab();
+  const peer = new Peer(lab);
   const whole = headers(5, callHeaders('/a.B/C'), 1);
   peer.socket.write(Buffer.concat([whole, call(3)]));
   await settled('the reset', () => peer.has(rstStream(3, errorCodes.streamClosed)));

@@ -13,11 +13,13 @@ import {
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
 import type { Route } from '../../../agent/gate/call.ts';
 import { Connection } from '../../../agent/gate/connection.ts';
 import { LargeBlocks } from '../../../agent/gate/errors/index.ts';
 import { HeldBudget, type HeldLimits } from '../../../agent/gate/streams/held-budget.ts';
 import { openLog } from '../../../agent/log.ts';
+import { pollUntil } from '../../../common/wait.ts';
 
 /** Options of a {@link Lab}. */
 export interface LabOptions {
@@ -123,6 +125,19 @@ export class Lab {
     await new Promise((resolve) => this.#server.close(resolve));
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+/** A lab that is there for as long as the test that asks for it. */
+export async function openLab(options?: LabOptions): Promise<Lab> {
+  const lab = new Lab(options);
+  onTestFinished(() => lab.stop());
+  await lab.start();
+  return lab;
+}
+
+/** Waits for what is to become so, 5 seconds unless told; fails with `what` it was. */
+export function settled(what: string, done: () => boolean, limitMs = 5_000): Promise<true> {
+  return pollUntil({ limitMs, everyMs: 5, what }, () => done() || undefined);
 }
 
 const none = (): void => undefined;

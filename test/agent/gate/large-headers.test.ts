@@ -1,21 +1,9 @@
 /** Header blocks of megabytes between two peers of the gate, and what is beside them. */
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { readDetails } from '../../../agent/builds/failure.ts';
 import { errorTrailers, sourceDetail } from '../../fixtures/build-errors.ts';
-import { endOf, Lab, type LabOptions, request } from './lab.ts';
-
-const labs: Lab[] = [];
-afterEach(async () => {
-  for (const lab of labs.splice(0)) await lab.stop();
-});
-
-async function open(options: LabOptions): Promise<Lab> {
-  const lab = new Lab(options);
-  labs.push(lab);
-  await lab.start();
-  return lab;
-}
+import { endOf, openLab, request } from './lab.ts';
 
 const file = Buffer.alloc(1_200_000, 'RUN true\n');
 const long = Object.fromEntries(errorTrailers('it failed', [sourceDetail(file, [[100_000, 100_000]])]));
@@ -36,7 +24,7 @@ const soon = { timeout: 5000 };
 const settings = { maxHeaderListSize: 60_000 };
 
 test.each(['/long', '/at-once'])('the end of %s comes in a form that the client takes', async (path) => {
-  const lab = await open({ serve });
+  const lab = await openLab({ serve });
   const call = request(lab.client(settings), { ':path': path });
   let body = '';
   call.on('data', (chunk: Buffer) => {
@@ -51,7 +39,7 @@ test.each(['/long', '/at-once'])('the end of %s comes in a form that the client 
 
 test('what a client can take it gets', async () => {
   const near = Object.fromEntries(errorTrailers('it failed', [sourceDetail(file, [[2000, 2000]])]));
-  const lab = await open({ serve: (stream) => stream.respond({ ':status': 200, ...near }, { endStream: true }) });
+  const lab = await openLab({ serve: (stream) => stream.respond({ ':status': 200, ...near }, { endStream: true }) });
   const call = request(lab.client(settings));
   let details = '';
   call.on('response', (headers) => {
@@ -62,7 +50,7 @@ test('what a client can take it gets', async () => {
 });
 
 test('calls beside a long end go on, on its connection and on others; each end is that of its call', async () => {
-  const lab = await open({ serve });
+  const lab = await openLab({ serve });
   const clients = [lab.client(settings), lab.client(settings)];
   const ends = clients.flatMap((client) =>
     ['/long', '/short', '/at-once', '/short'].map((path) => endOf(request(client, { ':path': path }))),
@@ -72,7 +60,7 @@ test('calls beside a long end go on, on its connection and on others; each end i
 });
 
 test('a call that its client gives up in the middle of a long end leaves nothing, and the next ones are served', async () => {
-  const lab = await open({ serve });
+  const lab = await openLab({ serve });
   const client = lab.client(settings);
   for (let round = 0; round < 6; round++) {
     const call = request(client, { ':path': '/long' });
@@ -84,7 +72,7 @@ test('a call that its client gives up in the middle of a long end leaves nothing
 });
 
 test('a client that goes in the middle of a long end takes its block along', async () => {
-  const lab = await open({ serve });
+  const lab = await openLab({ serve });
   for (let round = 0; round < 5; round++) {
     const client = lab.client(settings);
     const call = request(client, { ':path': '/long' });
@@ -95,7 +83,7 @@ test('a client that goes in the middle of a long end takes its block along', asy
 });
 
 test('a buildkitd that dies in the middle of a long end leaves no block', async () => {
-  const lab = await open({
+  const lab = await openLab({
     serve: (stream, headers) => {
       serve(stream, headers);
       setTimeout(() => lab.loseUpstream(), 3);

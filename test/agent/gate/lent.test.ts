@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { encodeHeaders } from '../../../agent/gate/hpack/index.ts';
 import type { GateRecorder } from '../../../agent/gate/recorder.ts';
 import { CallStream } from '../../../agent/gate/streams/call-stream.ts';
@@ -23,10 +23,7 @@ import { Outlet } from '../../../agent/gate/wire/outlet.ts';
 import { ReadMemory } from '../../../agent/gate/wire/read-memory.ts';
 import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
 import { pollUntil } from '../../../common/wait.ts';
-import { Lab } from './lab.ts';
-
-let lab: Lab | undefined;
-afterEach(() => lab?.stop());
+import { openLab } from './lab.ts';
 
 /** Bytes of which no two places are alike. */
 function numbered(bytes: number): Buffer {
@@ -73,13 +70,12 @@ test('DATA that waits for headers that take their time is a copy', async () => {
 
 test('a client that takes its answer late gets every byte of it', async () => {
   const answer = numbered(8 * 1024 ** 2);
-  lab = new Lab({
+  const lab = await openLab({
     serve(stream) {
       stream.respond({ ':status': 200 });
       stream.end(answer);
     },
   });
-  await lab.start();
   const socket = connect(lab.socket);
   const all = 2 ** 30;
   const headers = encodeHeaders([

@@ -7,15 +7,15 @@ import { FrameReader } from '../../../agent/gate/wire/frame-reader.ts';
 import { frameTypes, preface } from '../../../agent/gate/wire/frames.ts';
 import { settingsAck, settingsFrame } from '../../../agent/gate/wire/settings.ts';
 import { callHeaders, headers } from '../../../soak/fuzz/wire.ts';
+import type { Lab } from './lab.ts';
 
 /** Somebody who writes frames as they please. */
 export class Peer {
   readonly socket: Socket;
   #chunks: Buffer[] = [];
 
-  /** @param path the gate's socket */
-  constructor(path: string) {
-    this.socket = connect(path);
+  constructor(lab: Lab) {
+    this.socket = connect(lab.socket);
     this.socket.on('error', () => undefined);
     this.socket.on('data', (chunk: Buffer) => this.#chunks.push(chunk));
     this.socket.write(Buffer.concat([preface, settingsFrame([])]));

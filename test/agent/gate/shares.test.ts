@@ -1,27 +1,19 @@
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { HpackDecoder } from '../../../agent/gate/hpack/index.ts';
 import { frameTypes } from '../../../agent/gate/wire/frames.ts';
-import { pollUntil } from '../../../common/wait.ts';
-import { Lab } from './lab.ts';
+import { openLab, settled } from './lab.ts';
 import { call, holder, Peer } from './peers.ts';
-
-let lab: Lab;
-afterEach(() => lab.stop());
-
-const settled = (what: string, done: () => boolean): Promise<true> =>
-  pollUntil({ limitMs: 5_000, everyMs: 5, what }, () => done() || undefined);
 
 test('one client fills the room for held calls: others’ calls are held all the same, and it is told what to do', async () => {
   const { calls, route } = holder();
-  lab = new Lab({ route, limits: { calls: 20, bytes: 1_000_000 } });
-  await lab.start();
-  const greedy = new Peer(lab.socket);
+  const lab = await openLab({ route, limits: { calls: 20, bytes: 1_000_000 } });
+  const greedy = new Peer(lab);
   greedy.socket.write(Buffer.concat(Array.from({ length: 30 }, (_, index) => call(2 * index + 1))));
   await settled('its calls', () => calls.length === 30);
   const asked = calls.splice(0);
   expect(asked.filter(({ isOver }) => !isOver)).toHaveLength(18);
 
-  const other = new Peer(lab.socket);
+  const other = new Peer(lab);
   const send = (...streams: number[]): boolean =>
     other.socket.write(Buffer.concat(streams.map((stream) => call(stream))));
   send(1, 3, 5);

@@ -1,28 +1,18 @@
 import type { ClientHttp2Stream, ServerHttp2Stream } from 'node:http2';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Call } from '../../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../../agent/gate/status.ts';
-import { pollUntil } from '../../../../common/wait.ts';
-import { endOf, Lab, type LabOptions, request } from '../lab.ts';
+import { endOf, type Lab, type LabOptions, openLab, request, settled } from '../lab.ts';
 
-let lab: Lab;
-const calls: Call[] = [];
-afterEach(async () => {
-  calls.length = 0;
-  await lab.stop();
-});
-
-async function open(serve: LabOptions['serve']): Promise<void> {
+/** A lab whose calls are held, and those calls. */
+async function open(serve: LabOptions['serve']): Promise<{ lab: Lab; calls: Call[] }> {
+  const calls: Call[] = [];
   const route = (call: Call): object => {
     calls.push(call);
     return {};
   };
-  lab = new Lab({ route, ...(serve && { serve }) });
-  await lab.start();
+  return { lab: await openLab({ route, ...(serve && { serve }) }), calls };
 }
-
-const until = (what: string, done: () => boolean): Promise<true> =>
-  pollUntil({ limitMs: 5_000, everyMs: 5, what }, () => done() || undefined);
 
 /** All that a client hears on a call. */
 function listen(call: ClientHttp2Stream): { heard: () => string; answers: () => number } {
@@ -49,14 +39,14 @@ test.each([
   ['in one piece', ['good morning to you']],
   ['in several', ['good', ' mor', 'ning ', 'to you']],
 ])('what was said early is left out of what buildkitd says %s', async (_, pieces) => {
-  await open(say(...pieces));
+  const { lab, calls } = await open(say(...pieces));
   const call = request(lab.client());
   const { heard, answers } = listen(call);
   const end = endOf(call);
-  await until('the call', () => calls.length === 1);
+  await settled('the call', () => calls.length === 1);
   expect(calls[0]?.answerEarly(greeting)).toBe(true);
   expect(calls[0]?.answerEarly(greeting)).toBe(false);
-  await until('the greeting', () => heard() === 'good morning ');
+  await settled('the greeting', () => heard() === 'good morning ');
   calls[0]?.open();
   call.end();
   expect(await end).toMatchObject({ code: '0' });
@@ -65,20 +55,22 @@ test.each([
 });
 
 test('an answer that begins otherwise ends the call, and says so', async () => {
-  await open(say('good evening to you'));
+  const { lab, calls } = await open(say('good evening to you'));
   const call = request(lab.client());
   const end = endOf(call);
-  await until('the call', () => calls.length === 1);
+  await settled('the call', () => calls.length === 1);
   calls[0]?.answerEarly(greeting);
   calls[0]?.open();
   expect(await end).toMatchObject({ code: String(grpcCodes.internal) });
 });
 
 test('a call that buildkitd refuses, and one that the gate does, end with their status', async () => {
-  await open((stream) => stream.respond({ ':status': 200, 'grpc-status': '5' }, { endStream: true }));
+  const { lab, calls } = await open((stream) =>
+    stream.respond({ ':status': 200, 'grpc-status': '5' }, { endStream: true }),
+  );
   const client = lab.client();
   const ends = [request(client), request(client)].map(endOf);
-  await until('the calls', () => calls.length === 2);
+  await settled('the calls', () => calls.length === 2);
   for (const call of calls) call.answerEarly(greeting);
   calls[0]?.open();
   calls[1]?.answer({ code: grpcCodes.resourceExhausted, message: 'full', details: undefined });
@@ -86,11 +78,11 @@ test('a call that buildkitd refuses, and one that the gate does, end with their 
 });
 
 test('a client that takes less is not greeted', async () => {
-  await open(say('good morning to you'));
+  const { lab, calls } = await open(say('good morning to you'));
   const call = request(lab.client({ initialWindowSize: 5 }));
   const { heard } = listen(call);
   const end = endOf(call);
-  await until('the call', () => calls.length === 1);
+  await settled('the call', () => calls.length === 1);
   expect(calls[0]?.answerEarly(greeting)).toBe(false);
   calls[0]?.open();
   expect(await end).toMatchObject({ code: '0' });
@@ -101,13 +93,13 @@ test('windows are what they would be, however often it was done', async () => {
   // So much that a window which lost or won it would stall, or be broken.
   const early = Buffer.alloc(40_000, 'e');
   const long = Buffer.alloc(300_000, 'x');
-  await open(say(early, long));
+  const { lab, calls } = await open(say(early, long));
   const client = lab.client();
   for (let round = 0; round < 30; round++) {
     const call = request(client);
     const { heard } = listen(call);
     const end = endOf(call);
-    await until('the call', () => calls.length === round + 1);
+    await settled('the call', () => calls.length === round + 1);
     expect(calls[round]?.answerEarly(early)).toBe(true);
     calls[round]?.open();
     call.end();
