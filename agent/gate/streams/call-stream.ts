@@ -6,7 +6,7 @@ import { type Data, flowOf } from './data.ts';
 import { Held } from './held.ts';
 import type { Link } from './link.ts';
 import { Passage } from './passage.ts';
-import { tooLate, tooMuchHeld } from './refusals.ts';
+import { mostHeld, tooLate, tooMuchHeld } from './refusals.ts';
 import type { CallStart } from './request.ts';
 import { headersAfter, timeoutOf } from './timeout.ts';
 import { UpstreamCall } from './upstream-call.ts';
@@ -28,7 +28,7 @@ export class CallStream implements Call {
     this.origin = origin;
     this.headers = headers;
     this.#passage = new Passage(link, start, () => recorder.activity(-1));
-    this.#held = new Held(link.budget);
+    this.#held = new Held(link.held);
     this.upstream = new UpstreamCall(this.#passage, this);
     link.calls.set(id, this);
     recorder.activity(1);
@@ -59,7 +59,7 @@ export class CallStream implements Call {
     if (passage.ending.end) passage.tap.ended?.(passage.ending.end);
     else if (passage.clientEnded) passage.tap.requestEnded?.();
     if (passage.state !== 'held') return;
-    const headers = this.#held.enter(this.headers);
+    const headers = this.#held.enter(this.headers, () => this.#giveWay());
     if (!headers) {
       this.answer(tooMuchHeld);
       return;
@@ -166,6 +166,16 @@ export class CallStream implements Call {
   fail(code: number): void {
     this.#passage.link.client.write(rstStream(this.id, code));
     this.clientReset(code);
+  }
+
+  /** Others need its room. They are in the middle of something. */
+  #giveWay(): void {
+    const passage = this.#passage;
+    queueMicrotask(() =>
+      passage.link.later(() => {
+        if (passage.state === 'held') this.answer(mostHeld);
+      }),
+    );
   }
 
   /** Goes on without the client: the gate takes what comes, and gives the credit that the client will not. */
