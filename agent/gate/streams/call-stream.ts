@@ -8,7 +8,7 @@ import { type Data, flowOf, keepData } from './data.ts';
 import { Held } from './held.ts';
 import { InOrder } from './in-order.ts';
 import type { Link } from './link.ts';
-import { otherAnswer, tooLate, tooMuchHeld } from './refusals.ts';
+import { mostHeld, otherAnswer, tooLate, tooMuchHeld } from './refusals.ts';
 import { Reply } from './reply.ts';
 import type { CallStart } from './request.ts';
 import type { State } from './state.ts';
@@ -42,7 +42,7 @@ export class CallStream implements Call {
     this.origin = origin;
     this.headers = headers;
     this.#clientEnded = ended;
-    this.#held = new Held(link.budget);
+    this.#held = new Held(link.held);
     this.#fromUpstream = new InOrder(link.later);
     link.calls.set(id, this);
     recorder.activity(1);
@@ -72,7 +72,7 @@ export class CallStream implements Call {
     if (this.#ending.end) this.#tap.ended?.(this.#ending.end);
     else if (this.#clientEnded) this.#tap.requestEnded?.();
     if (this.#state !== 'held') return;
-    const headers = this.#held.enter(this.headers);
+    const headers = this.#held.enter(this.headers, () => this.#giveWay());
     if (!headers) {
       this.answer(tooMuchHeld);
       return;
@@ -223,6 +223,15 @@ export class CallStream implements Call {
       else if (!this.#clientEnded) this.#link.down.follow(this.id, rstStream(this.id, errorCodes.noError));
     }
     this.#breakOff();
+  }
+
+  /** Others need its room. They are in the middle of something. */
+  #giveWay(): void {
+    queueMicrotask(() =>
+      this.#link.later(() => {
+        if (this.#state === 'held') this.answer(mostHeld);
+      }),
+    );
   }
 
   #passHeaders(fields: HeaderField[], ended: boolean): void {

@@ -4,6 +4,7 @@ import type { Outlet } from '../wire/outlet.ts';
 import type { CallStream } from './call-stream.ts';
 import { HeaderWriter } from './header-writer.ts';
 import type { HeldBudget } from './held-budget.ts';
+import type { HeldShare } from './held-share.ts';
 import { Lane } from './lane.ts';
 import { WindowPings } from './window-pings.ts';
 
@@ -25,7 +26,8 @@ export interface LinkEnds {
 export class Link {
   readonly client: Outlet;
   readonly upstream: Outlet;
-  readonly budget: HeldBudget;
+  /** What is held of the connection's calls. */
+  readonly held: HeldShare;
   /** DATA to buildkitd. */
   readonly up: Lane;
   /** DATA to the client. */
@@ -72,7 +74,7 @@ export class Link {
     this.later = later;
     this.client = client;
     this.upstream = upstream;
-    this.budget = budget;
+    this.held = budget.share();
     this.up = new Lane({ receiver: upstream, sender: client });
     this.down = new Lane({ receiver: client, sender: upstream });
     this.upPings = new WindowPings({ pass: (ping) => this.pingClient(ping), answer: (ack) => upstream.write(ack) });
