@@ -9,7 +9,7 @@ import { Places } from './admission/places.ts';
 import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
-import type { GateRecorder, QueueReason } from './recorder.ts';
+import type { GateRecorder } from './recorder.ts';
 import { History } from './routes/history.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
@@ -47,18 +47,6 @@ export interface DeskOptions {
   /** The queue, or what runs, has changed. */
   onChange?: (() => void) | undefined;
   log: Logger;
-}
-
-/** A build that waits. */
-export interface QueueEntry {
-  ref: string;
-  /** Our own build that it belongs to. */
-  build: string | undefined;
-  /** 1 is next. */
-  position: number;
-  /** How long it has waited, in milliseconds. */
-  sinceMs: number;
-  reason: QueueReason;
 }
 
 /** How many builds may run, do, and wait. */
@@ -146,17 +134,6 @@ export class Desk {
   get slots(): SlotCounts {
     const { most, running, parked, waiting } = this.#slots;
     return { most, limit: this.#memory?.limit ?? most, running, parked, waiting };
-  }
-
-  /** Builds that wait, the next one first. */
-  queue(): QueueEntry[] {
-    const { reason } = this.#slots;
-    const now = Date.now();
-    return this.#slots.list().flatMap(({ ref }, at) => {
-      const solve = this.#solves.find(ref);
-      if (!solve) return [];
-      return [{ ref, build: solve.call.origin.build, position: at + 1, sinceMs: now - solve.at, reason }];
-    });
   }
 
   /**
