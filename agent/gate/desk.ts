@@ -25,7 +25,12 @@ import { Traces } from './traces.ts';
 /** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
 const mostWaiting = 4500;
 /** Calls that list all there is: clients ask one at a time. Each costs buildkitd some kilobytes for every record that it has. */
-const listingLimits = { client: 4, all: 16, briefMs: 500 };
+const listingLimits = { client: 4, all: 16, briefMs: 500, sureMs: 10_000 };
+/**
+ * Reads of blobs. Each costs buildkitd 2 MiB for as long as its client does not take what was read: a buffer of 1 MiB
+ * (containerd's plugins/services/content/contentserver, bufPool) and the message that is made of it.
+ */
+const readLimits = { client: 16, all: 64, briefMs: 50, sureMs: 60_000 };
 
 /** What a {@link Desk} works with. */
 export interface DeskOptions {
@@ -121,6 +126,7 @@ export class Desk {
       traces,
       loose,
       listings: new LooseCalls(listingLimits),
+      reads: new LooseCalls(readLimits),
       pong: new Pong(calls),
       history: new History(calls),
       refusal: () => this.#refusal,

@@ -6,6 +6,7 @@ import { HeaderWriter } from './header-writer.ts';
 import type { HeldBudget } from './held-budget.ts';
 import type { HeldShare } from './held-share.ts';
 import { Lane } from './lane.ts';
+import type { UpstreamCall } from './upstream-call.ts';
 import { WindowPings } from './window-pings.ts';
 
 /** Most calls of a connection whose answer waits for the client's window. It begins with room for what the gate answers itself. */
@@ -43,9 +44,9 @@ export class Link {
   /** Calls by their stream at the client. */
   readonly calls = new Map<number, CallStream>();
   /** Calls that are open, by their stream at buildkitd. */
-  readonly open = new Map<number, CallStream>();
-  /** Calls that are answered by the gate and wait for the client's window. */
-  readonly parting = new Set<CallStream>();
+  readonly open = new Map<number, UpstreamCall>();
+  /** Calls that are answered by the gate and wait for the client's window, by their stream there. */
+  readonly parting = new Map<number, CallStream>();
   /** What a new stream may send to the client: its SETTINGS_INITIAL_WINDOW_SIZE. */
   clientWindow = firstWindow;
   /** The largest SETTINGS_INITIAL_WINDOW_SIZE that the client may have seen of buildkitd. */
@@ -102,7 +103,7 @@ export class Link {
   }
 
   /** Numbers a call at buildkitd, in the order in which they go there (RFC 9113, 5.1.1). */
-  number(call: CallStream): number {
+  number(call: UpstreamCall): number {
     const stream = this.#nextUpstream;
     this.#nextUpstream += 2;
     this.open.set(stream, call);
@@ -111,7 +112,7 @@ export class Link {
 
   /** A call is answered, and its client has no window for that. @returns whether there may be one more of those */
   part(call: CallStream): boolean {
-    this.parting.add(call);
+    this.parting.set(call.id, call);
     return this.parting.size <= mostParting;
   }
 
