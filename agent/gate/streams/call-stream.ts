@@ -7,6 +7,7 @@ import { CallEnding } from './call-end.ts';
 import { type Data, flowOf, keepData } from './data.ts';
 import { Held } from './held.ts';
 import { InOrder } from './in-order.ts';
+import { withoutPadding } from './late-data.ts';
 import type { Link } from './link.ts';
 import { mostHeld, otherAnswer, tooLate, tooMuchHeld } from './refusals.ts';
 import { Reply } from './reply.ts';
@@ -89,6 +90,10 @@ export class CallStream implements Call {
       this.answer(unavailable(link.whyGone()));
       return;
     }
+    if (!link.hasStream) {
+      link.queued.add(this);
+      return;
+    }
     const headers = headersAfter(this.headers, performance.now() - this.arrivedAt);
     if (headers === undefined) {
       this.answer(tooLate);
@@ -134,12 +139,23 @@ export class CallStream implements Call {
     }
     this.#clientEnded = ended;
     if (!this.isOver) this.#tap.request?.(content);
-    if (this.#state === 'open') this.#asked.data(frame);
-    else up.giveBack(flow);
-    if (this.#state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
-    else if (this.#held.flow > this.#link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (this.#state === 'open' && !this.#asked.isLate) this.#asked.data(frame);
+    else {
+      up.giveBack(flow);
+      this.#keep(frame, content);
+    }
     if (ended && !this.isOver) this.#tap.requestEnded?.();
     this.#settle();
+  }
+
+  /** Keeps DATA for later. What its padding took is the client's again, since it goes no further. */
+  #keep(frame: Buffer, content: Buffer): void {
+    const padding = flowOf(frame) - content.length;
+    const own = padding > 0 ? withoutPadding(frame, content) : frame;
+    if (padding > 0 && !this.#clientEnded) this.#link.client.write(windowUpdate(this.id, padding));
+    if (this.#state === 'open') this.#asked.addLate(padding > 0 ? own : Buffer.from(own));
+    else if (this.#state === 'held' && !this.#held.keep(own)) this.answer(tooMuchHeld);
+    if (this.#held.flow + this.#asked.lateBytes > this.#link.limits.mostWindow) this.fail(errorCodes.flowControlError);
   }
 
   /** The client takes more of the answer. */
@@ -192,6 +208,7 @@ export class CallStream implements Call {
 
   /** buildkitd takes more of the request. */
   upstreamWindow(bytes: number): void {
+    this.#asked.grow(bytes);
     if (this.#state === 'open' && !this.#clientEnded) this.#link.client.write(windowUpdate(this.id, bytes));
   }
 
@@ -274,14 +291,19 @@ export class CallStream implements Call {
   }
 
   #endUpstream(status: GrpcStatus | undefined): void {
-    if (this.#state === 'alone') this.#close();
+    if (this.#state === 'alone') this.#closeBoth();
     this.#finish({ status, calledOff: this.isOver });
     this.#settle();
   }
 
   /** Both have said all they had to say. */
   #settle(): void {
-    if (this.#state === 'open' && this.#upstreamEnded && this.#clientEnded) this.#close();
+    if (this.#state === 'open' && this.#upstreamEnded && this.#clientEnded) this.#closeBoth();
+  }
+
+  #closeBoth(): void {
+    this.#asked.finish();
+    this.#close();
   }
 
   /** Goes on without the client: the gate takes what comes, and gives the credit that the client will not. */
@@ -305,6 +327,7 @@ export class CallStream implements Call {
     this.#state = 'closed';
     this.#link.calls.delete(this.id);
     this.#link.parting.delete(this);
+    this.#link.queued.delete(this);
     this.#asked.forget();
   }
 
