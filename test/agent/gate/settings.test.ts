@@ -274,8 +274,10 @@ test('nghttp2 as buildkitd finds nothing wrong, whatever it changes while calls 
     const [session] = lab.sessions;
     if (!session) throw new Error('no session');
     const next = changes[change++] ?? {};
-    const agreed = new Promise<void>((resolve) => session.settings(next, () => resolve()));
     // A call that crosses a smaller number of them on its way is refused, and rightly so.
+    if ('maxConcurrentStreams' in next)
+      await settled('those on their way', () => got.length === calls.filter(({ isOpen }) => isOpen).length);
+    const agreed = new Promise<void>((resolve) => session.settings(next, () => resolve()));
     if ('maxConcurrentStreams' in next) await agreed;
     one.open();
   }
