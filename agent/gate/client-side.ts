@@ -112,7 +112,7 @@ export class ClientSide implements FrameSink {
     else this.acknowledgeAll();
     if (window === undefined) return;
     link.clientWindow = window;
-    for (const call of [...link.parting]) call.clientWindows();
+    for (const call of [...link.parting.values()]) call.clientWindows();
   }
 
   settingsAck(): void {

@@ -7,11 +7,13 @@ export interface LooseLimits {
   all: number;
   /** A place is taken for so long at least, in milliseconds: buildkitd works on a call also after it was reset (CVE-2023-44487). */
   briefMs: number;
+  /** For so long a client's only call is left its place when others have none, in milliseconds; for as long as it lasts, when left out. */
+  sureMs?: number;
 }
 
 /** A client's calls. Those that wait have what lets them go. */
 interface Client {
-  /** With the time from which each place is free, performance.now(). */
+  /** With the time since when each has its place, performance.now(). Some are over and keep it for a moment. */
   open: Map<Call, number>;
   waiting: Map<Call, () => void>;
 }
@@ -19,7 +21,8 @@ interface Client {
 /**
  * Calls that belong to no build that the gate knows, so that no slot bounds them. Each costs buildkitd a goroutine and its buffers for as long
  * as it lasts, which its client decides. Only so many are open at a time; the others wait. One client cannot keep all the others
- * out: where there is no room at all for somebody who has none open, whoever has most gives one up.
+ * out: where there is no room at all for somebody who has none open, whoever has most gives one up; where all have one, the oldest goes
+ * in time.
  */
 export class LooseCalls {
   readonly #limits: LooseLimits;
@@ -43,7 +46,7 @@ export class LooseCalls {
     client.waiting.set(call, go);
     call.whenOver(() => this.#leaveLater(call, client));
     this.#pump(client);
-    if (client.waiting.has(call) && client.open.size === 0) this.#makeRoom();
+    if (client.waiting.has(call) && client.waiting.size === 1) this.#makeRoom(client);
   }
 
   /** A call belongs to a build, as has turned out: it counts no longer, and whoever takes it lets it go. */
@@ -57,14 +60,15 @@ export class LooseCalls {
       if (client.open.size >= this.#limits.client || this.#open >= this.#limits.all) return;
       client.waiting.delete(call);
       if (call.isOpen || call.isOver) continue;
-      client.open.set(call, performance.now() + this.#limits.briefMs);
+      client.open.set(call, performance.now());
       this.#open++;
       go();
     }
   }
 
   #leaveLater(call: Call, client: Client): void {
-    const left = (client.open.get(call) ?? 0) - performance.now();
+    const since = client.open.get(call) ?? Number.NEGATIVE_INFINITY;
+    const left = since + this.#limits.briefMs - performance.now();
     if (left > 0) setTimeout(() => this.#leave(call, client), left).unref();
     else this.#leave(call, client);
   }
@@ -78,10 +82,23 @@ export class LooseCalls {
     if (client.open.size === 0 && client.waiting.size === 0) this.#clients.delete(call.origin);
   }
 
-  /** Who has most has its newest called off. */
-  #makeRoom(): void {
-    const most = this.#fewestFirst().at(-1);
-    if (most && most.open.size > 1) [...most.open.keys()].findLast(({ isOver }) => !isOver)?.answer(tooManyOpen);
+  /**
+   * Makes room for a client that waits and has no call open. Who has most has its newest called off; where nobody has two, the oldest, when it
+   * has had its time.
+   */
+  #makeRoom(client: Client): void {
+    if (client.waiting.size === 0 || client.open.size > 0) return;
+    const live = [...this.#clients.values()].map(liveOf);
+    const most = live.reduce((a, b) => (b.length > a.length ? b : a), []);
+    if (most.length > 1) {
+      most.at(-1)?.call.answer(tooManyOpen);
+      return;
+    }
+    const [oldest] = live.flat().sort((a, b) => a.sinceMs - b.sinceMs);
+    if (oldest === undefined || this.#limits.sureMs === undefined) return;
+    const left = oldest.sinceMs + this.#limits.sureMs - performance.now();
+    if (left > 0) setTimeout(() => this.#makeRoom(client), left).unref();
+    else oldest.call.answer(openTooLong);
   }
 
   #fewestFirst(): Client[] {
@@ -97,8 +114,19 @@ export class LooseCalls {
   }
 }
 
+/** Its calls that are not over, in the order in which they were opened. */
+function liveOf({ open }: Client): { call: Call; sinceMs: number }[] {
+  return [...open].map(([call, sinceMs]) => ({ call, sinceMs })).filter(({ call }) => !call.isOver);
+}
+
 const tooManyOpen: GrpcStatus = {
   code: grpcCodes.resourceExhausted,
   message: 'This connection has more calls open than any other, and others wait; end some of them first',
+  details: undefined,
+};
+
+const openTooLong: GrpcStatus = {
+  code: grpcCodes.resourceExhausted,
+  message: 'So many clients have this kind of call open that others wait, and this one was open for longest; try again',
   details: undefined,
 };

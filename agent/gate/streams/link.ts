@@ -8,6 +8,7 @@ import { HeaderWriter } from './header-writer.ts';
 import type { HeldBudget } from './held-budget.ts';
 import type { HeldShare } from './held-share.ts';
 import { Lane } from './lane.ts';
+import type { UpstreamCall } from './upstream-call.ts';
 import { UpstreamLimits } from './upstream-limits.ts';
 import { WindowPings } from './window-pings.ts';
 
@@ -46,15 +47,15 @@ export class Link {
   /** Calls by their stream at the client. */
   readonly calls = new Map<number, CallStream>();
   /** Calls that are open, by their stream at buildkitd. */
-  readonly open = new Map<number, CallStream>();
-  /** Calls that are answered by the gate and wait for the client's window. */
-  readonly parting = new Set<CallStream>();
+  readonly open = new Map<number, UpstreamCall>();
+  /** Calls that are answered by the gate and wait for the client's window, by their stream there. */
+  readonly parting = new Map<number, CallStream>();
   /** What a new stream may send to the client: its SETTINGS_INITIAL_WINDOW_SIZE. */
   clientWindow = firstWindow;
   /** What buildkitd takes, by its SETTINGS. */
   readonly limits = new UpstreamLimits();
-  /** Calls that are let go, and wait for buildkitd to take one more stream, the first one first. */
-  readonly queued = new Set<CallStream>();
+  /** Calls that are let go, and wait for buildkitd to take one more stream, by their stream at the client; the first one first. */
+  readonly queued = new Map<number, CallStream>();
   /** Calls that are open and have DATA that buildkitd's window for them has no room for. */
   readonly late = new Set<Asked>();
   /** Longest header list that the client takes, bytes. */
@@ -107,7 +108,7 @@ export class Link {
   }
 
   /** Numbers a call at buildkitd, in the order in which they go there (RFC 9113, 5.1.1). */
-  number(call: CallStream): number {
+  number(call: UpstreamCall): number {
     const stream = this.#nextUpstream;
     this.#nextUpstream += 2;
     this.open.set(stream, call);
@@ -141,16 +142,16 @@ export class Link {
 
   #openQueued(): void {
     if (this.clientGone) return;
-    for (const call of this.queued) {
+    for (const [id, call] of this.queued) {
       if (!this.hasStream) return;
-      this.queued.delete(call);
+      this.queued.delete(id);
       call.open();
     }
   }
 
   /** A call is answered, and its client has no window for that. @returns whether there may be one more of those */
   part(call: CallStream): boolean {
-    this.parting.add(call);
+    this.parting.set(call.id, call);
     return this.parting.size <= mostParting;
   }
 

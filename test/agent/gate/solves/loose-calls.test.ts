@@ -45,6 +45,19 @@ test('a call that turns out to be a build’s counts no longer', () => {
   expect(loose.open).toBe(0);
 });
 
+test('a client whose other calls are over is not who has most', () => {
+  const journal: Journal = [];
+  const loose = new LooseCalls({ client: 4, all: 4, briefMs: 250 });
+  for (const call of calls({}, 'ab', journal)) loose.pass(call);
+  const [c, d, e] = calls({}, 'cde', journal);
+  for (const call of [c, d]) if (call) loose.pass(call);
+  c?.end();
+  if (e) loose.pass(e);
+  const late = calls({}, 'x', journal);
+  for (const call of late) loose.pass(call);
+  expect(journal).toEqual(['open a', 'open b', 'open c', 'open d', 'answer b 8']);
+});
+
 test('calls that end as soon as they are open free their places no sooner than those that do not', () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
   try {
@@ -61,6 +74,35 @@ test('calls that end as soon as they are open free their places no sooner than t
     c?.end();
     vi.advanceTimersByTime(250);
     expect(loose.open).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('where every client has one call, the oldest goes when it was open for long enough', () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
+  try {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 2, all: 2, briefMs: 0, sureMs: 1_000 });
+    for (const name of 'ab') {
+      for (const call of calls({}, name, journal)) loose.pass(call);
+      vi.advanceTimersByTime(300);
+    }
+    const [gone] = calls({}, 'g', journal);
+    for (const name of 'xy') for (const call of calls({}, name, journal)) loose.pass(call);
+    if (gone) loose.pass(gone);
+    gone?.leave();
+    expect(journal.splice(0)).toEqual(['open a', 'open b']);
+    vi.advanceTimersByTime(399);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal.splice(0)).toEqual(['answer a 8', 'open x']);
+    vi.advanceTimersByTime(299);
+    expect(journal).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(journal.splice(0)).toEqual(['answer b 8', 'open y']);
+    vi.advanceTimersByTime(10_000);
+    expect(journal).toEqual([]);
   } finally {
     vi.useRealTimers();
   }
