@@ -61,7 +61,7 @@ export class ClientSide implements FrameSink {
   acknowledge(): void {
     if (this.#unacknowledged === 0) return;
     this.#unacknowledged--;
-    this.#link.client.write(settingsAck());
+    this.#link.down.followAll(settingsAck());
   }
 
   /** buildkitd is gone: what it would have acknowledged is so now. */
@@ -119,10 +119,7 @@ export class ClientSide implements FrameSink {
     const link = this.#link;
     // Ours was the first.
     if (!this.#ownAcknowledged) this.#ownAcknowledged = true;
-    else if (link.unacknowledged > 0) {
-      link.unacknowledged--;
-      link.upstream.write(settingsAck());
-    }
+    else link.acknowledge();
   }
 
   ping(frame: Buffer, ack: boolean): void {

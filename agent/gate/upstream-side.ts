@@ -8,7 +8,7 @@ import type { Link } from './streams/link.ts';
 import type { UpstreamCall } from './streams/upstream-call.ts';
 import type { FrameSink } from './wire/dispatch.ts';
 import { errorCodes, goAway, maxWindow, rstStream, WireError } from './wire/frames.ts';
-import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
+import { type Setting, settingIds, settingsFrame } from './wire/settings.ts';
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
 const smallBlock = 32 * 1024;
@@ -136,21 +136,14 @@ export class UpstreamSide implements FrameSink {
 
   /** The client acknowledges no more. */
   acknowledgeAll(): void {
-    for (; this.#link.unacknowledged > 0; this.#link.unacknowledged--) this.#link.upstream.write(settingsAck());
+    while (this.#link.acknowledge());
   }
 
   settings(settings: Setting[]): void {
-    const { client, upstream, clientGone } = this.#link;
-    this.#link.upstreamWindow = Math.max(
-      this.#link.upstreamWindow,
-      settingOf(settings, settingIds.initialWindowSize) ?? 0,
-    );
-    if (clientGone) {
-      upstream.write(settingsAck());
-      return;
-    }
-    this.#link.unacknowledged++;
-    client.write(settingsFrame(settings.filter(([id]) => !ours.has(id))));
+    const link = this.#link;
+    link.limits.announce(settings);
+    if (link.clientGone) link.acknowledge();
+    else link.client.write(settingsFrame(settings.filter(([id]) => !ours.has(id))));
   }
 
   settingsAck(): void {

@@ -1,9 +1,10 @@
 import type { Call, HeaderField, Route } from '../call.ts';
 import type { GateRecorder, Origin } from '../recorder.ts';
 import { type GrpcStatus, statusFields, unavailable } from '../status.ts';
-import { errorCodes, rstStream } from '../wire/frames.ts';
+import { errorCodes, rstStream, windowUpdate } from '../wire/frames.ts';
 import { type Data, flowOf } from './data.ts';
 import { Held } from './held.ts';
+import { withoutPadding } from './late-data.ts';
 import type { Link } from './link.ts';
 import { Passage } from './passage.ts';
 import { mostHeld, tooLate, tooMuchHeld } from './refusals.ts';
@@ -76,6 +77,10 @@ export class CallStream implements Call {
       this.answer(unavailable(link.whyGone()));
       return;
     }
+    if (!link.hasStream) {
+      link.queued.set(this.id, this);
+      return;
+    }
     const headers = headersAfter(this.headers, performance.now() - this.arrivedAt);
     if (headers === undefined) {
       this.answer(tooLate);
@@ -125,10 +130,11 @@ export class CallStream implements Call {
     }
     passage.clientEnded = ended;
     if (!this.isOver) tap.request?.(content);
-    if (passage.state === 'open') asked.data(frame);
-    else link.up.giveBack(flow);
-    if (passage.state === 'held' && !this.#held.keep(frame)) this.answer(tooMuchHeld);
-    else if (this.#held.flow > link.upstreamWindow) this.fail(errorCodes.flowControlError);
+    if (passage.state === 'open' && !asked.isLate) asked.data(frame);
+    else {
+      link.up.giveBack(flow);
+      this.#keep(frame, content);
+    }
     if (ended && !this.isOver) tap.requestEnded?.();
     passage.settle();
   }
@@ -166,6 +172,17 @@ export class CallStream implements Call {
   fail(code: number): void {
     this.#passage.link.client.write(rstStream(this.id, code));
     this.clientReset(code);
+  }
+
+  /** Keeps DATA for later. What its padding took is the client's again, since it goes no further. */
+  #keep(frame: Buffer, content: Buffer): void {
+    const { link, asked, state, clientEnded } = this.#passage;
+    const padding = flowOf(frame) - content.length;
+    const own = padding > 0 ? withoutPadding(frame, content) : frame;
+    if (padding > 0 && !clientEnded) link.client.write(windowUpdate(this.id, padding));
+    if (state === 'open') asked.addLate(padding > 0 ? own : Buffer.from(own));
+    else if (state === 'held' && !this.#held.keep(own)) this.answer(tooMuchHeld);
+    if (this.#held.flow + asked.lateBytes > link.limits.mostWindow) this.fail(errorCodes.flowControlError);
   }
 
   /** Others need its room. They are in the middle of something. */

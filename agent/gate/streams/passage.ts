@@ -41,7 +41,13 @@ export class Passage {
 
   /** Closes it once both have said all they had to say. */
   settle(): void {
-    if (this.state === 'open' && this.upstreamEnded && this.clientEnded) this.close();
+    if (this.state === 'open' && this.upstreamEnded && this.clientEnded) this.closeBoth();
+  }
+
+  /** Both have said all, though buildkitd may not have heard all of it. */
+  closeBoth(): void {
+    this.asked.finish();
+    this.close();
   }
 
   /** It has ended without a word of buildkitd's. */
@@ -55,6 +61,7 @@ export class Passage {
     this.state = 'closed';
     this.link.calls.delete(this.id);
     this.link.parting.delete(this.id);
+    this.link.queued.delete(this.id);
     this.asked.forget();
   }
 

@@ -42,7 +42,8 @@ export class UpstreamCall {
 
   /** More of the request is taken. */
   window(bytes: number): void {
-    const { link, id, state, clientEnded } = this.#passage;
+    const { link, id, state, asked, clientEnded } = this.#passage;
+    asked.grow(bytes);
     if (state === 'open' && !clientEnded) link.client.write(windowUpdate(id, bytes));
   }
 
@@ -124,7 +125,7 @@ export class UpstreamCall {
 
   #end(status: GrpcStatus | undefined): void {
     const passage = this.#passage;
-    if (passage.state === 'alone') passage.close();
+    if (passage.state === 'alone') passage.closeBoth();
     passage.finish({ status, calledOff: passage.ending.isOver });
     passage.settle();
   }

@@ -64,6 +64,7 @@ export class FakeUpstream {
       socket.on('error', () => undefined);
       socket.write(first);
       let skip = preface.length;
+      let rest: Buffer = Buffer.alloc(0);
       const reader = new FrameReader((frame) => {
         this.frames.push(Buffer.from(frame));
         if (frame[3] === frameTypes.settings && frame[4] === 0) socket.write(settingsAck());
@@ -71,7 +72,8 @@ export class FakeUpstream {
       socket.on('data', (chunk: Buffer) => {
         const from = Math.min(skip, chunk.length);
         skip -= from;
-        reader.push(chunk.subarray(from));
+        rest = Buffer.concat([rest, chunk.subarray(from)]);
+        rest = rest.subarray(reader.push(rest));
       });
     }).listen(this.path);
   }
