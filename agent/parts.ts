@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { MachineFacts } from './api/machine.ts';
 import type { BootPhase } from './api/state.ts';
 import type { Buildkitd } from './buildkit/buildkitd.ts';
@@ -52,7 +53,7 @@ export class Parts {
 
   /** How short the memory of builds is. */
   get memory(): MemoryGauge {
-    const cgroups = { all: buildkitCgroup, own: daemonCgroup };
+    const cgroups = { all: buildkitCgroup, own: basename(daemonCgroup) };
     this.#memory ??= openMemoryGauge(isBuildsMemoryLimited(this.platform) ? cgroups : undefined);
     return this.#memory;
   }

@@ -30,7 +30,7 @@ export interface MemoryLimitOptions {
 
 /**
  * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while it is scarce, none
- * but those that run; then one more every ten seconds, as long as one that takes as much as those that run would fit. What runs is left
+ * but those that run; then one more every ten seconds, as long as a step like the largest that runs would fit as well. What runs is left
  * alone, so that builds let in together may still come to want more than there is.
  */
 export class MemoryLimit {
@@ -84,15 +84,14 @@ export class MemoryLimit {
     const noMore = Math.max(1, Math.min(this.#limit, running));
     if (reaches(look, short)) return sinceMs < pace.lowerMs ? noMore : Math.max(1, noMore - 1);
     if (reaches(look, scarce)) return noMore;
-    if (sinceMs < pace.higherMs || !fitsOneMore(look, running)) return this.#limit;
+    if (sinceMs < pace.higherMs || !fitsOneMore(look)) return this.#limit;
     return Math.min(this.#options.most, this.#limit + 1);
   }
 }
 
-/** Whether memory would not be short with one more that takes as much as those that run do on average. */
-function fitsOneMore({ used, own }: MemoryLook, running: number): boolean {
-  if (used === undefined || own === undefined || running === 0) return true;
-  return used + (used - own) / running < short.used;
+/** Whether memory would not be short with a further step like the largest. Not the average: some end, and some have only begun. */
+function fitsOneMore({ used = 0, largest = 0 }: MemoryLook): boolean {
+  return used + largest < short.used;
 }
 
 function reaches({ someAvg10, fullAvg10, used }: MemoryLook, marks: typeof short): boolean {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { hasErrno } from '../../../common/errors.ts';
 
 /** How short memory is. What the kernel does not tell is absent. */
@@ -8,8 +8,8 @@ export interface MemoryLook {
   fullAvg10: number | undefined;
   /** Part that is used, 0 to 1, of the memory that may be; less what the kernel can take back without writing it out. */
   used: number | undefined;
-  /** How much of that is not of builds' steps, but of what runs them. Told of a cgroup alone. */
-  own: number | undefined;
+  /** What the step that has most uses of it. Told of cgroups alone. */
+  largest: number | undefined;
 }
 
 /** How a machine's memory is looked at. */
@@ -21,9 +21,9 @@ export interface MemoryGauge {
 
 /** The cgroups of builds, of v2. */
 export interface BuildsCgroups {
-  /** Folder of the one that has a memory limit, and all others in it. */
+  /** Folder of the one that has a memory limit; in it each step has one. */
   all: string;
-  /** Folder of the one in it that no step is in. */
+  /** Name of the one in it that is no step's. */
   own: string;
 }
 
@@ -49,16 +49,17 @@ function readPressure(path: string): Pick<MemoryLook, 'someAvg10' | 'fullAvg10'>
   };
 }
 
-/** What is kept for the cgroup without steps (memory.min) is in use for them, clean or not: the kernel does not take it for them. */
-function cgroupUse({ all, own }: BuildsCgroups): Pick<MemoryLook, 'used' | 'own'> {
+/** What is kept for the cgroup that is no step's (memory.min) is in use for them, clean or not: the kernel does not take it for them. */
+function cgroupUse({ all, own }: BuildsCgroups): Pick<MemoryLook, 'used' | 'largest'> {
   const max = numberIn(`${all}/memory.max`);
-  const whole = bytesInUse(all);
-  if (max === undefined || whole === undefined) return { used: undefined, own: undefined };
-  const taken = bytesInUse(own);
-  if (taken === undefined) return { used: whole / max, own: undefined };
-  const kept = Math.min(numberIn(`${own}/memory.min`) ?? 0, numberIn(`${own}/memory.current`) ?? 0);
-  const ownBytes = Math.max(taken, kept);
-  return { used: (whole - taken + ownBytes) / max, own: ownBytes / max };
+  const bytes = bytesInUse(all);
+  if (max === undefined || bytes === undefined) return { used: undefined, largest: undefined };
+  const daemon = `${all}/${own}`;
+  const kept = Math.min(numberIn(`${daemon}/memory.min`) ?? 0, numberIn(`${daemon}/memory.current`) ?? 0);
+  const more = Math.max(0, kept - (bytesInUse(daemon) ?? 0));
+  const steps = readdirSync(all, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name !== own);
+  const largest = Math.max(0, ...steps.map(({ name }) => bytesInUse(`${all}/${name}`) ?? 0));
+  return { used: (bytes + more) / max, largest: largest / max };
 }
 
 /**
@@ -76,12 +77,12 @@ function bytesInUse(cgroup: string): number | undefined {
 }
 
 /** MemAvailable is the kernel's own guess of what a new process could have (proc_meminfo(5)). */
-function machineUse(meminfo: string): Pick<MemoryLook, 'used' | 'own'> {
+function machineUse(meminfo: string): Pick<MemoryLook, 'used' | 'largest'> {
   const text = readText(meminfo);
   const total = numberAfter(text, /^MemTotal:\s+(\d+)/m);
   const available = numberAfter(text, /^MemAvailable:\s+(\d+)/m);
   const isTold = total !== undefined && available !== undefined;
-  return { used: isTold ? 1 - available / total : undefined, own: undefined };
+  return { used: isTold ? 1 - available / total : undefined, largest: undefined };
 }
 
 /** The number that a file of a cgroup is; "max" is none. */

@@ -29,9 +29,10 @@ describe('the gauge', () => {
   const psi = (some: number, full: number): string =>
     `some avg10=${some.toFixed(2)} avg60=0.00 avg300=0.00 total=1\nfull avg10=${full.toFixed(2)} avg60=0.00 avg300=0.00 total=1\n`;
 
-  test('reads a cgroup: its pressure, and its use less what can go at no cost; and what of that is no step', async () => {
+  test('reads a cgroup: its pressure, and its use less what can go at no cost; and the largest step', async () => {
     const own = join(dir, 'buildkitd');
     await mkdir(own);
+    await mkdir(join(dir, 'step'));
     await writeFile(join(dir, 'memory.pressure'), psi(12.5, 3.25));
     await writeFile(join(dir, 'memory.max'), '1000\n');
     await writeFile(join(dir, 'memory.current'), '900\n');
@@ -44,37 +45,44 @@ describe('the gauge', () => {
       'slab_reclaimable 10',
     ];
     await writeFile(join(dir, 'memory.stat'), `${stat.join('\n')}\n`);
-    const gauge = openMemoryGauge({ all: dir, own });
+    const gauge = openMemoryGauge({ all: dir, own: 'buildkitd' });
     expect(gauge.lacks).toBeUndefined();
-    expect(gauge.look()).toEqual({ someAvg10: 12.5, fullAvg10: 3.25, used: 0.5, own: undefined });
+    expect(gauge.look()).toEqual({ someAvg10: 12.5, fullAvg10: 3.25, used: 0.5, largest: 0 });
     await writeFile(join(own, 'memory.current'), '150\n');
     await writeFile(join(own, 'memory.stat'), 'anon 100\ninactive_file 50\n');
-    expect(gauge.look()).toMatchObject({ used: 0.5, own: 0.1 });
+    await writeFile(join(dir, 'step', 'memory.current'), '90\n');
+    await writeFile(join(dir, 'step', 'memory.stat'), 'anon 50\ninactive_file 20\n');
+    expect(gauge.look()).toMatchObject({ used: 0.5, largest: 0.07 });
     // A step cannot have what is kept for buildkitd, clean or not.
     await writeFile(join(own, 'memory.min'), '120\n');
-    expect(gauge.look()).toMatchObject({ used: 0.52, own: 0.12 });
+    expect(gauge.look()).toMatchObject({ used: 0.52 });
     await writeFile(join(own, 'memory.min'), '500\n');
-    expect(gauge.look()).toMatchObject({ used: 0.55, own: 0.15 });
+    expect(gauge.look()).toMatchObject({ used: 0.55 });
     await writeFile(join(own, 'memory.min'), '0\n');
     // A cache of files that were read again and again fills a cgroup up to its limit, and keeps no build from running.
     await writeFile(join(dir, 'memory.stat'), 'anon 100\ninactive_file 100\nactive_file 700\n');
     expect(gauge.look().used).toBe(0.1);
     await writeFile(join(dir, 'memory.max'), 'max\n');
-    expect(gauge.look()).toMatchObject({ used: undefined, own: undefined });
+    expect(gauge.look()).toMatchObject({ used: undefined, largest: undefined });
   });
 
   test('reads the whole machine', async () => {
     await mkdir(join(dir, 'pressure'));
     await writeFile(join(dir, 'pressure', 'memory'), psi(0, 0));
     await writeFile(join(dir, 'meminfo'), 'MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   250 kB\n');
-    expect(openMemoryGauge(undefined, dir).look()).toEqual({ someAvg10: 0, fullAvg10: 0, used: 0.75, own: undefined });
+    expect(openMemoryGauge(undefined, dir).look()).toEqual({
+      someAvg10: 0,
+      fullAvg10: 0,
+      used: 0.75,
+      largest: undefined,
+    });
     expect(openMemoryGauge(undefined).look().used).toBeGreaterThan(0);
   });
 
   test('says what the kernel does not tell', () => {
     const gauge = openMemoryGauge(undefined, dir);
     expect(gauge.lacks).toContain('does not tell');
-    expect(gauge.look()).toEqual({ someAvg10: undefined, fullAvg10: undefined, used: undefined, own: undefined });
+    expect(gauge.look()).toEqual({ someAvg10: undefined, fullAvg10: undefined, used: undefined, largest: undefined });
   });
 });
 
@@ -82,7 +90,7 @@ describe('the limit', () => {
   beforeEach(() => vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] }));
   afterEach(() => vi.useRealTimers());
 
-  const enough: MemoryLook = { someAvg10: 0, fullAvg10: 0, used: 0.3, own: 0.1 };
+  const enough: MemoryLook = { someAvg10: 0, fullAvg10: 0, used: 0.3, largest: 0.1 };
 
   /** A limit of four, with what is read, and what runs, to be written. */
   function limited() {
@@ -104,7 +112,7 @@ describe('the limit', () => {
   test.each([
     ['some tasks wait', { ...enough, someAvg10: 25 }],
     ['all tasks wait', { ...enough, fullAvg10: 6 }],
-    ['nearly all is used', { someAvg10: undefined, fullAvg10: undefined, used: 0.95, own: undefined }],
+    ['nearly all is used', { someAvg10: undefined, fullAvg10: undefined, used: 0.95, largest: undefined }],
   ])('while %s fewer may run, at least one; then more again', (_, short) => {
     const { now, limit } = limited();
     vi.advanceTimersByTime(5000);
@@ -148,24 +156,19 @@ describe('the limit', () => {
     expect(limit.limit).toBe(1);
   });
 
-  test('one more is let in only where one as large as those that run would fit', () => {
+  test('one more is let in only where a step like the largest would fit', () => {
     const { now, limit } = limited();
     now.running = 2;
     now.look = { ...enough, used: 0.95 };
     vi.advanceTimersByTime(3000);
     expect(limit.limit).toBe(1);
-    // One of the two has ended: the other takes 0.42, and a third would come to 0.94.
-    now.running = 1;
-    now.look = { ...enough, used: 0.52 };
+    // Of two such steps one has ended, its build not yet; with a further one it would be 0.92.
+    now.look = { ...enough, used: 0.53, largest: 0.39 };
     vi.advanceTimersByTime(60_000);
     expect(limit.limit).toBe(1);
-    // What buildkitd has itself, a further build does not take again.
-    now.look = { ...enough, used: 0.52, own: 0.2 };
+    now.look = { ...enough, used: 0.53, largest: 0.2 };
     vi.advanceTimersByTime(1000);
     expect(limit.limit).toBe(2);
-    // Two that take 0.1 each leave room for all.
-    now.running = 2;
-    now.look = { ...enough, used: 0.3 };
     vi.advanceTimersByTime(20_000);
     expect(limit.limit).toBe(4);
   });
