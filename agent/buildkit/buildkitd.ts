@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
+import { type BuildvisorError, toBuildvisorError } from '../../common/errors.ts';
 import { withLimit } from '../../common/wait.ts';
 import { raiseLimits } from '../sys/rlimit.ts';
 import { Daemon, type DaemonOptions, readyLimit } from './daemon.ts';
+import { Deaths } from './deaths.ts';
 import { killLeftovers } from './leftovers.ts';
 import { type LivenessLimits, untilSilent, usualLiveness } from './liveness.ts';
 import type { WorkerInfo } from './worker.ts';
@@ -21,13 +22,6 @@ export type BuildkitdState = 'idle' | 'starting' | 'ready' | 'restarting' | 'sto
 /** Told of each change of state; the error with `restarting` and `failed`. Must not throw. */
 export type BuildkitdListener = (state: BuildkitdState, error: BuildvisorError | undefined) => void;
 
-/** Milliseconds before the first restart, at most before a later one, and of good life after which the count starts anew. */
-const backoff = { first: 250, most: 30_000, forgetAfter: 60_000 };
-/**
- * Deaths one after the other, with no build that passed and no minute of life between them, before it is given up: about 20
- * seconds of restarts. The very first start gets one: it would fail again.
- */
-const failuresAllowed = 7;
 /** Milliseconds between SIGTERM and SIGKILL. */
 const graceMs = 10_000;
 /** Milliseconds from SIGKILL to its end. */
@@ -43,8 +37,8 @@ export class Buildkitd {
   readonly #stopping = new AbortController();
   #state: BuildkitdState = 'idle';
   #ready = Promise.withResolvers<WorkerInfo>();
+  readonly #deaths = new Deaths();
   #restarts = 0;
-  #worked = false;
   #death = Promise.withResolvers<BuildvisorError>();
   #lastFailure: BuildvisorError | undefined;
   #lastFailureAtMs = Number.NEGATIVE_INFINITY;
@@ -95,7 +89,7 @@ export class Buildkitd {
 
   /** A build has passed: its next death is the first of a new row. */
   worked(): void {
-    this.#worked = true;
+    this.#deaths.worked();
   }
 
   /** Its process while there is one. */
@@ -146,22 +140,19 @@ export class Buildkitd {
 
   /** Life after life, until it is stopped or given up. */
   async #run(): Promise<void> {
-    let failures = 0;
     for (;;) {
       this.#set(this.#restarts === 0 ? 'starting' : 'restarting');
       const { error, livedMs, answered } = await this.#live();
       if (this.#stopping.signal.aborted) return this.#ready.reject(error);
-      if (!answered && this.#restarts === 0 && (await this.#options.recover?.(error))) continue;
-      if (livedMs > backoff.forgetAfter || this.#worked) failures = 0;
-      this.#worked = false;
-      failures++;
+      const neverRan = !answered && this.#restarts === 0;
+      if (neverRan && (await this.#options.recover?.(error))) continue;
+      const pauseMs = this.#deaths.add(livedMs);
       if (answered) this.#renewReady();
-      if (failures >= failuresAllowed || (!answered && this.#restarts === 0))
-        return this.#giveUp(crashLoop(error, failures));
+      // A first start that fails would fail again.
+      if (neverRan || pauseMs === undefined) return this.#giveUp(this.#deaths.toError(error));
       this.#options.log.error({ facts: error.facts, restarts: this.#restarts }, error.message);
       if (!answered) this.#set('restarting', error);
-      if (!(await this.#pause(Math.min(backoff.first * 2 ** (failures - 1), backoff.most))))
-        return this.#ready.reject(error);
+      if (!(await this.#pause(pauseMs))) return this.#ready.reject(error);
       this.#restarts++;
     }
   }
@@ -265,16 +256,4 @@ async function end(daemon: Daemon, signal: AbortSignal | undefined): Promise<voi
   } finally {
     hurry.removeEventListener('abort', kill);
   }
-}
-
-/** The error of one that is given up: its last death, and how many came before. */
-function crashLoop(error: BuildvisorError, failures: number): BuildvisorError {
-  if (failures < 2) return error;
-  const { hint, facts, cause } = error;
-  const message = `buildkitd died ${failures} times in a row and is given up; at last: ${error.message}`;
-  return new BuildvisorError('BUILDKITD_FAILED', message, {
-    ...(hint && { hint }),
-    facts: { ...facts, failures },
-    cause,
-  });
 }

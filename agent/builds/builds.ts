@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BuildvisorError, isBuildvisorError, toBuildvisorError } from '../../common/errors.ts';
@@ -217,7 +218,8 @@ export class Builds {
   async #run(build: Build, spec: BuildSpec, streams: BuildStreams): Promise<void> {
     const { log, idle, scratchDir, contextBytes: maxBytes } = this.#options;
     const leave = idle.enter();
-    const context = join(scratchDir, 'contexts', build.id);
+    // Not by the build's id: once the build is forgotten it may come again, while its folder is still being removed.
+    const context = join(scratchDir, 'contexts', randomUUID());
     log.info({ build: build.id, route: 'api', output: spec.output, detached: spec.detach }, 'build started');
     let error: BuildvisorError | undefined;
     try {

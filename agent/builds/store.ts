@@ -77,11 +77,6 @@ export class BuildStore {
     return this.#builds.size > this.#options.keep.builds + mostBehind;
   }
 
-  /** Files of journals that are open. */
-  get openFiles(): number {
-    return this.#files.size;
-  }
-
   /** A build by id, or by a name it was given. */
   find(name: string): Build | undefined {
     return this.#builds.get(name) ?? this.#byRef.get(name);

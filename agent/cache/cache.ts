@@ -24,14 +24,14 @@ export class Cache {
     this.#freeBytes = freeBytes;
   }
 
-  /** The records of some kinds, or all, the largest first. */
+  /** The records of some kinds, or all, the largest first. What is in use is of no age, as for a prune. */
   async records(wanted: { kinds: readonly Kind[]; olderThanMs: number; signal: AbortSignal }): Promise<CacheRecord[]> {
     const types = typesOf(wanted.kinds);
     const cutOff = Date.now() - wanted.olderThanMs;
     const records = await this.#control.diskUsage(wanted.signal);
     return records
       .filter(({ type }) => types.length === 0 || types.includes(type))
-      .filter(({ lastUsedAtMs }) => wanted.olderThanMs === 0 || lastUsedAtMs <= cutOff)
+      .filter(({ inUse, lastUsedAtMs }) => wanted.olderThanMs === 0 || (!inUse && lastUsedAtMs <= cutOff))
       .sort((a, b) => b.sizeBytes - a.sizeBytes);
   }
 

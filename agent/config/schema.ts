@@ -34,7 +34,7 @@ const machine = table('The machine itself.', {
   ),
   'idle-timeout': withDefault(
     duration(
-      'The VM switches itself off when for this long no build has run and no client of the BuildKit API was connected.',
+      'The VM switches itself off when for this long no build has run and no client had a call open at the BuildKit API.',
       '10m',
       { min: 1000, words: { never: 0 } },
     ),

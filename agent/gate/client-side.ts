@@ -61,7 +61,7 @@ export class ClientSide implements FrameSink {
   acknowledge(): void {
     if (this.#unacknowledged === 0) return;
     this.#unacknowledged--;
-    this.#link.client.write(settingsAck());
+    this.#link.down.followAll(settingsAck());
   }
 
   /** buildkitd is gone: what it would have acknowledged is so now. */
@@ -112,17 +112,14 @@ export class ClientSide implements FrameSink {
     else this.acknowledgeAll();
     if (window === undefined) return;
     link.clientWindow = window;
-    for (const call of [...link.parting]) call.clientWindows();
+    for (const call of [...link.parting.values()]) call.clientWindows();
   }
 
   settingsAck(): void {
     const link = this.#link;
     // Ours was the first.
     if (!this.#ownAcknowledged) this.#ownAcknowledged = true;
-    else if (link.unacknowledged > 0) {
-      link.unacknowledged--;
-      link.upstream.write(settingsAck());
-    }
+    else link.acknowledge();
   }
 
   ping(frame: Buffer, ack: boolean): void {

@@ -239,7 +239,8 @@ export class Connection {
     link.takesCalls = false;
     this.#fromUpstream.socket.destroy();
     this.#upstreamSide.end();
-    for (const call of [...link.calls.values(), ...link.open.values()]) call.upstreamLost(link.whyGone());
+    const calls = [...link.calls.values()].map(({ upstream }) => upstream);
+    for (const call of [...calls, ...link.open.values()]) call.lost(link.whyGone());
     if (!link.clientGone) {
       this.#clientSide.acknowledgeAll();
       this.#limit(limits.lonely, () => this.#sayFarewell());

@@ -9,7 +9,7 @@ import { Places } from './admission/places.ts';
 import { Slots } from './admission/slots.ts';
 import type { Call, CallTap } from './call.ts';
 import type { OwnCalls } from './own-calls.ts';
-import type { GateRecorder, QueueReason } from './recorder.ts';
+import type { GateRecorder } from './recorder.ts';
 import { History } from './routes/history.ts';
 import { control } from './routes/paths.ts';
 import { Pong } from './routes/pong.ts';
@@ -25,7 +25,12 @@ import { Traces } from './traces.ts';
 /** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
 const mostWaiting = 4500;
 /** Calls that list all there is: clients ask one at a time. Each costs buildkitd some kilobytes for every record that it has. */
-const listingLimits = { client: 4, all: 16, briefMs: 500 };
+const listingLimits = { client: 4, all: 16, briefMs: 500, sureMs: 10_000 };
+/**
+ * Reads of blobs. Each costs buildkitd 2 MiB for as long as its client does not take what was read: a buffer of 1 MiB
+ * (containerd's plugins/services/content/contentserver, bufPool) and the message that is made of it.
+ */
+const readLimits = { client: 16, all: 64, briefMs: 50, sureMs: 60_000 };
 
 /** What a {@link Desk} works with. */
 export interface DeskOptions {
@@ -42,18 +47,6 @@ export interface DeskOptions {
   /** The queue, or what runs, has changed. */
   onChange?: (() => void) | undefined;
   log: Logger;
-}
-
-/** A build that waits. */
-export interface QueueEntry {
-  ref: string;
-  /** Our own build that it belongs to. */
-  build: string | undefined;
-  /** 1 is next. */
-  position: number;
-  /** How long it has waited, in milliseconds. */
-  sinceMs: number;
-  reason: QueueReason;
 }
 
 /** How many builds may run, do, and wait. */
@@ -121,6 +114,7 @@ export class Desk {
       traces,
       loose,
       listings: new LooseCalls(listingLimits),
+      reads: new LooseCalls(readLimits),
       pong: new Pong(calls),
       history: new History(calls),
       refusal: () => this.#refusal,
@@ -140,17 +134,6 @@ export class Desk {
   get slots(): SlotCounts {
     const { most, running, parked, waiting } = this.#slots;
     return { most, limit: this.#memory?.limit ?? most, running, parked, waiting };
-  }
-
-  /** Builds that wait, the next one first. */
-  queue(): QueueEntry[] {
-    const { reason } = this.#slots;
-    const now = Date.now();
-    return this.#slots.list().flatMap(({ ref }, at) => {
-      const solve = this.#solves.find(ref);
-      if (!solve) return [];
-      return [{ ref, build: solve.call.origin.build, position: at + 1, sinceMs: now - solve.at, reason }];
-    });
   }
 
   /**

@@ -5,7 +5,7 @@ import type { Admission } from './admission/disk.ts';
 import type { MemoryLook } from './admission/memory-look.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import { Connections } from './connections.ts';
-import { Desk, type QueueEntry, type SlotCounts } from './desk.ts';
+import { Desk, type SlotCounts } from './desk.ts';
 import { LargeBlocks } from './errors/index.ts';
 import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
@@ -79,11 +79,6 @@ export class Gate {
   /** How many builds may run, do, and wait. */
   get slots(): SlotCounts {
     return this.#desk.slots;
-  }
-
-  /** Builds that wait, the next one first. */
-  queue(): QueueEntry[] {
-    return this.#desk.queue();
   }
 
   /**

@@ -2,13 +2,13 @@ import type { HeaderField } from './call.ts';
 import type { ClientSide } from './client-side.ts';
 import { fitFields, type LargeBlock, type LargeBlocks } from './errors/index.ts';
 import { HpackDecoder, HpackError } from './hpack/index.ts';
-import type { CallStream } from './streams/call-stream.ts';
 import { flowOf } from './streams/data.ts';
 import { HeaderBlocks } from './streams/header-blocks.ts';
 import type { Link } from './streams/link.ts';
+import type { UpstreamCall } from './streams/upstream-call.ts';
 import type { FrameSink } from './wire/dispatch.ts';
 import { errorCodes, goAway, maxWindow, rstStream, WireError } from './wire/frames.ts';
-import { type Setting, settingIds, settingOf, settingsAck, settingsFrame } from './wire/settings.ts';
+import { type Setting, settingIds, settingsFrame } from './wire/settings.ts';
 
 /** Header blocks up to so many bytes are decoded here; buildkitd's errors can be as long as a Dockerfile. */
 const smallBlock = 32 * 1024;
@@ -67,7 +67,7 @@ export class UpstreamSide implements FrameSink {
     down.take(flow);
     downPings.carried(flow);
     const call = open.get(stream);
-    if (call) call.upstreamData({ frame, content, ended: endStream });
+    if (call) call.data({ frame, content, ended: endStream });
     else {
       this.#needsKnown(stream);
       down.giveBack(flow);
@@ -92,7 +92,7 @@ export class UpstreamSide implements FrameSink {
     }
     // Taken also when its call is over: the next block begins anew.
     const fields = this.#decode(this.#blocks.join());
-    call?.upstreamHeaders(this.#fit(fields), this.#endStream);
+    call?.headers(this.#fit(fields), this.#endStream);
   }
 
   #beginLong(stream: number): void {
@@ -103,14 +103,14 @@ export class UpstreamSide implements FrameSink {
     for (const piece of this.#blocks.take()) this.#push(piece);
   }
 
-  #endLong(call: CallStream | undefined): void {
+  #endLong(call: UpstreamCall | undefined): void {
     const block = this.#block;
     this.#isLong = false;
     this.#hasRoom = true;
     this.#block = undefined;
     if (!block) return;
     block.onDrain = undefined;
-    if (call) call.upstreamHeadersLater(block.finish(), this.#endStream);
+    if (call) call.headersLater(block.finish(), this.#endStream);
     else block.abort();
   }
 
@@ -131,26 +131,19 @@ export class UpstreamSide implements FrameSink {
 
   rstStream(stream: number, code: number): void {
     this.#needsKnown(stream);
-    this.#link.open.get(stream)?.upstreamReset(code);
+    this.#link.open.get(stream)?.reset(code);
   }
 
   /** The client acknowledges no more. */
   acknowledgeAll(): void {
-    for (; this.#link.unacknowledged > 0; this.#link.unacknowledged--) this.#link.upstream.write(settingsAck());
+    while (this.#link.acknowledge());
   }
 
   settings(settings: Setting[]): void {
-    const { client, upstream, clientGone } = this.#link;
-    this.#link.upstreamWindow = Math.max(
-      this.#link.upstreamWindow,
-      settingOf(settings, settingIds.initialWindowSize) ?? 0,
-    );
-    if (clientGone) {
-      upstream.write(settingsAck());
-      return;
-    }
-    this.#link.unacknowledged++;
-    client.write(settingsFrame(settings.filter(([id]) => !ours.has(id))));
+    const link = this.#link;
+    link.limits.announce(settings);
+    if (link.clientGone) link.acknowledge();
+    else link.client.write(settingsFrame(settings.filter(([id]) => !ours.has(id))));
   }
 
   settingsAck(): void {
@@ -179,14 +172,14 @@ export class UpstreamSide implements FrameSink {
     this.#link.takesCalls = false;
     this.#client.turnAway(code, debug);
     for (const [stream, call] of [...open]) if (stream > lastStream) call.refused();
-    for (const call of [...calls.values()]) if (!call.isOpen) call.upstreamLost(this.#link.whyGone());
+    for (const call of [...calls.values()]) if (!call.isOpen) call.upstream.lost(this.#link.whyGone());
   }
 
   windowUpdate(stream: number, bytes: number): void {
     if (stream === 0) this.#link.up.grow(bytes);
     else {
       this.#needsKnown(stream);
-      this.#link.open.get(stream)?.upstreamWindow(bytes);
+      this.#link.open.get(stream)?.window(bytes);
     }
   }
 
@@ -195,7 +188,7 @@ export class UpstreamSide implements FrameSink {
     const call = this.#link.open.get(stream);
     if (!call) return;
     this.#link.upstream.write(rstStream(stream, code));
-    call.upstreamReset(code);
+    call.reset(code);
   }
 
   #decode(block: Buffer): HeaderField[] {

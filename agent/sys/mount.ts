@@ -14,6 +14,7 @@ const mountFlags = {
   move: 8192,
   recursive: 16384,
   private: 1 << 18,
+  shared: 1 << 20,
 } as const;
 
 /** umount2(2)'s MNT_DETACH. */
@@ -28,7 +29,7 @@ export interface MountOptions {
   source: string;
   /** An existing folder (or file, of a bind mount). */
   target: string;
-  /** Filesystem; empty for `bind`, `move`, `remount` and `private`. */
+  /** Filesystem; empty for `bind`, `move`, `remount`, `private` and `shared`. */
   type: string;
   flags?: readonly MountFlag[];
   /** The filesystem's own options, comma-separated. */

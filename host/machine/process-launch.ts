@@ -23,7 +23,8 @@ export interface ProcessCommand {
 /**
  * The command that runs init as PID 1 of new PID, mount, UTS, IPC and network namespaces. It needs root. Its standard output
  * is the machine's console. When the spawned `unshare` dies, however it dies, the kernel kills the whole machine. `unshare`
- * itself ignores SIGTERM: for an orderly stop signal the process {@link findInit} gives.
+ * itself ignores SIGTERM: for an orderly stop signal the process {@link findInit} gives. Its mounts are `slave` ones: what the host unmounts
+ * is unmounted there too, where the host's are shared (mount_namespaces(7)).
  * @throws BuildvisorError `ARTEFACT_MISSING`; `USAGE` for a drive's path with a comma.
  */
 export function processCommand({ artefacts, runDir, drives }: ProcessLaunch): ProcessCommand {
@@ -31,7 +32,7 @@ export function processCommand({ artefacts, runDir, drives }: ProcessLaunch): Pr
   const init = [artefact(artefacts, 'node'), join(artefact(artefacts, 'agentDir'), 'init.js')];
   return {
     file: 'unshare',
-    args: [...namespaces, '--propagation', 'private', '--fork', '--kill-child=SIGKILL', '--', ...init],
+    args: [...namespaces, '--propagation', 'slave', '--fork', '--kill-child=SIGKILL', '--', ...init],
     env: {
       PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
       HOME: runDir,

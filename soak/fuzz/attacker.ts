@@ -6,6 +6,9 @@ import { frameTypes, preface, settings } from './wire.ts';
 /** Milliseconds for the other side to take what was written; past it, it is taken to refuse more, as it may. */
 const takesLimitMs = 1_500;
 
+/** Bytes that are kept of what comes back. */
+const mostSaid = 16_384;
+
 /** One connection of somebody who means harm, or is broken. */
 export class Attacker {
   /** From 0 up to 1, the soak's own sequence. */
@@ -16,6 +19,8 @@ export class Attacker {
   received = 0;
   /** Code of the other side's GOAWAY. */
   goaway: number | undefined;
+  /** The beginning of what came back, as text of one byte each. */
+  said = '';
   /** Codes of the other side's RST_STREAM, by stream: the first of each. */
   readonly resets = new Map<number, number>();
   /** What the other side did wrong. */
@@ -126,6 +131,7 @@ export class Attacker {
 
   #read(chunk: Buffer): void {
     this.received += chunk.length;
+    if (this.said.length < mostSaid) this.said += chunk.toString('latin1', 0, mostSaid - this.said.length);
     let rest = Buffer.concat([this.#tail, chunk]);
     for (;;) {
       const skipped = Math.min(this.#skip, rest.length);

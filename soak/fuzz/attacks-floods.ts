@@ -170,6 +170,24 @@ const slowReader: Attack = async (attacker) => {
   await attacker.linger(1_500);
 };
 
+/** Reads blobs, and has no window for what is read. */
+const slowContent: Attack = async (attacker) => {
+  const asking = await attacker.another();
+  await asking.hello();
+  await asking.send(Buffer.concat([headers(1, callHeaders(methods.contentList)), message(1, empty)]), 2);
+  await asking.linger(300);
+  const digests = [...asking.said.matchAll(/sha256:[0-9a-f]{64}/g)].map(([digest]) => digest);
+  if (digests.length === 0) return;
+  await attacker.hello([[4, 0]]);
+  const frames: Buffer[] = [];
+  for (let stream = 1; stream < 400; stream += 2) {
+    const digest = digests[attacker.pick(digests.length)] ?? '';
+    frames.push(headers(stream, callHeaders(methods.contentRead)), message(stream, field(1, digest)));
+  }
+  await attacker.send(Buffer.concat(frames), frames.length);
+  await attacker.linger(1_500);
+};
+
 /** Grows and shrinks the window of open streams. */
 const windowPlay = async (attacker: Attacker): Promise<void> => {
   await attacker.hello();
@@ -205,6 +223,7 @@ export const floodAttacks: Record<string, Attack> = {
     brokenMessages,
     solves,
     slowReader,
+    slowContent,
   },
   windowPlay,
 };

@@ -114,6 +114,8 @@ export const methods = {
   history: '/moby.buildkit.v1.Control/ListenBuildHistory',
   bridge: '/moby.buildkit.v1.frontend.LLBBridge/Solve',
   ping: '/moby.buildkit.v1.frontend.LLBBridge/Ping',
+  contentList: '/containerd.services.content.v1.Content/List',
+  contentRead: '/containerd.services.content.v1.Content/Read',
 } as const;
 
 /** A string field of a protobuf message. */

@@ -113,3 +113,28 @@ describe('--no-cache', () => {
     ).rejects.toMatchObject({ code: 'USAGE' });
   });
 });
+
+test('by age nothing is told that a build uses, however long ago it was last used', async () => {
+  await buildOn(machine, { context });
+  const idle = (await api.diskUsage()).records.map(({ id }) => id);
+  const sleeping = await makeContext(
+    machines.dir,
+    `${fromBusybox}
+RUN busybox head -c 2000000 /dev/urandom > /two
+RUN busybox sleep 300
+`,
+  );
+  const id = crypto.randomUUID();
+  const built = (async () => {
+    for await (const _ of api.build({ id }, tarOf(sleeping)));
+  })();
+  const used = async (): Promise<CacheRecord[]> =>
+    (await api.diskUsage()).records.filter((record) => record.inUse && idle.includes(record.id));
+  await expect.poll(async () => (await used()).length).toBeGreaterThan(0);
+  // What a build uses was last used when the build before it ended.
+  const lastUsedMs = Math.max(...(await used()).map(({ lastUsedAtMs }) => lastUsedAtMs));
+  const { records } = await api.diskUsage({ olderThanMs: Date.now() - lastUsedMs - 1 });
+  expect(records.filter(({ inUse }) => inUse)).toEqual([]);
+  expect(await api.cancel(id)).toMatchObject({ state: 'CANCELLED' });
+  await built;
+});

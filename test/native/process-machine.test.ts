@@ -4,6 +4,9 @@ import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } fr
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { close } from '../../agent/volumes/close.ts';
+import { openCache } from '../../agent/volumes/open-cache.ts';
+import { seal } from '../../agent/volumes/seal.ts';
 import { connectApi } from '../../host/client/connect.ts';
 import type { Info } from '../../host/client/types.ts';
 import { down, find, list, type Machine } from '../../host/machine/machines.ts';
@@ -13,6 +16,7 @@ import { readVmState } from '../../host/machine/vm-state.ts';
 import { volumeUsage } from '../../host/machine/volume-usage.ts';
 import { buildOn, isGone, logOf, TestMachines } from '../fixtures/machines.ts';
 import { fromBusybox, makeContext } from './buildkitd.ts';
+import { cacheOptions, openLab } from './volume-lab.ts';
 
 const gib = 1024 ** 3;
 let machines: TestMachines;
@@ -179,4 +183,14 @@ test('the log of the console and of the monitor are there', async () => {
   await down(scope);
   expect(readFileSync(machine.consoleLog, 'utf8')).toContain('BUILDVISOR END {"code":"OK"');
   expect(readFileSync(join(machines.dirOf(scope), 'monitor.log'), 'utf8')).toContain('ended: shutdown');
+});
+
+test('a machine keeps no filesystem in use that its host has unmounted', async () => {
+  await using lab = openLab();
+  const volume = await openCache(lab.drive(), lab.platform, cacheOptions);
+  const machine = await machines.up(machines.scope('a/copy'));
+  expect(machine.started).toBe(true);
+  await close(volume);
+  // Fails with EBUSY while it is mounted anywhere.
+  await seal(lab.device);
 });

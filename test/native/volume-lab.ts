@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findMount, unmount } from '../../agent/sys/mount.ts';
+import { findMount, mountNow, unmount } from '../../agent/sys/mount.ts';
 import type { Platform } from '../../agent/sys/platform.ts';
 import { type Drive, findDrive } from '../../agent/volumes/drive.ts';
 import { parseScope } from '../../common/scope.ts';
@@ -34,6 +34,9 @@ export function openLab({ bytes = 64 * MiB, copyOf }: { bytes?: number; copyOf?:
   const device = execFileSync('losetup', ['-f', '--show', image], { encoding: 'utf8' }).trim();
   const runDir = join(dir, 'run');
   mkdirSync(runDir);
+  // Shared, so that machines that start meanwhile, each with a copy of all mounts, let go what is unmounted here.
+  mountNow({ source: runDir, target: runDir, type: '', flags: ['bind'] });
+  mountNow({ source: 'none', target: runDir, type: '', flags: ['shared'] });
   const platform: Platform = {
     kind: 'process',
     runDir,
@@ -61,6 +64,7 @@ export function openLab({ bytes = 64 * MiB, copyOf }: { bytes?: number; copyOf?:
     async [Symbol.asyncDispose]() {
       for (const target of [platform.cacheMount, platform.scratchMount])
         while (findMount(target)) await unmount(target, { lazy: true });
+      await unmount(runDir, { lazy: true });
       execFileSync('losetup', ['-d', device]);
       rmSync(dir, { recursive: true, force: true });
     },

@@ -6,6 +6,7 @@ import type { OpenFiles } from './open-files.ts';
 import type { JournalHead, StoredEvent } from './records.ts';
 import type { Room } from './room.ts';
 import { type Events, eventsLost, type Marks, markEvery, readEvents, StoredEvents } from './stored-events.ts';
+import { Tail } from './tail.ts';
 import { type Batch, eventsOf, Unwritten } from './unwritten.ts';
 
 /** Bytes of events that a build which is over keeps in memory when they could not be written: there may be thousands of it. */
@@ -42,8 +43,7 @@ export type NewEvent = Pick<BuildEvent, 'started' | 'received' | 'status' | 'tru
  */
 export class Journal implements Events {
   readonly #options: JournalOptions;
-  #tail: StoredEvent[] = [];
-  #tailBytes = 0;
+  readonly #tail = new Tail();
   #lastSeq = 0;
   #flushedSeq = 0;
   #fileBytes = 0;
@@ -140,9 +140,8 @@ export class Journal implements Events {
       await this.#writing;
     }
     await this.#options.files.close(this.#options.path);
-    this.#shrink(this.#failure === undefined ? 0 : Math.min(limits.memory, keptOnFailure));
-    // What they lie in is larger.
-    this.#tail = this.#tail.map(({ seq, bytes }) => ({ seq, bytes: Buffer.from(bytes) }));
+    this.#tail.shrink(this.#failure === undefined ? 0 : Math.min(limits.memory, keptOnFailure));
+    this.#tail.compact();
     if (this.#failure !== undefined || this.#gone) return undefined;
     return new StoredEvents(this.#options.path, {
       lastSeq: this.#lastSeq,
@@ -179,7 +178,7 @@ export class Journal implements Events {
         await untilAborted(changed, signal);
         continue;
       }
-      const event = this.#inMemory(seen + 1);
+      const event = this.#tail.find(seen + 1);
       if (event) {
         yield event;
         seen = event.seq;
@@ -198,11 +197,6 @@ export class Journal implements Events {
       }
       if (seen === wanted.after) throw eventsLost(seen, this.#failure);
     }
-  }
-
-  #inMemory(seq: number): StoredEvent | undefined {
-    const first = this.#tail[0]?.seq ?? Number.POSITIVE_INFINITY;
-    return seq >= first ? this.#tail[seq - first] : undefined;
   }
 
   /** The last event that watchers may see. */
@@ -254,7 +248,7 @@ export class Journal implements Events {
     this.#fileBytes += bytes.length;
     room.stored(bytes.length);
     if (this.#watchers > 0) this.#keep(batch);
-    else this.#shrink(0);
+    else this.#tail.shrink(0);
   }
 
   /** A batch waits no longer to be written. */
@@ -265,27 +259,12 @@ export class Journal implements Events {
 
   /** Keeps the last events in memory. */
   #keep(batch: Batch): void {
-    for (const event of eventsOf(batch)) {
-      this.#tail.push(event);
-      this.#tailBytes += event.bytes.length;
-    }
-    this.#shrink(this.#options.limits.memory);
+    this.#tail.add(eventsOf(batch), this.#options.limits.memory);
   }
 
   #mark(seq: number, at: number): void {
     const last = this.#marks.at(-1);
     if (last === undefined || at - last.at >= markEvery) this.#marks.push({ seq, at });
-  }
-
-  /** Lets go of the oldest events in memory. */
-  #shrink(most: number): void {
-    let count = 0;
-    for (const { bytes } of this.#tail) {
-      if (this.#tailBytes <= most) break;
-      this.#tailBytes -= bytes.length;
-      count++;
-    }
-    if (count > 0) this.#tail.splice(0, count);
   }
 
   #notify(): void {

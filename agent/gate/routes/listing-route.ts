@@ -7,10 +7,10 @@ import type { RouteContext } from './router.ts';
 const buildHistory = `${control}ListenBuildHistory`;
 
 /**
- * Methods for which buildkitd gathers all that it has, in memory, before it says the first of it: cache records (cache/manager.go, DiskUsage and
- * Prune), ended builds (solver/llbsolver/history, Listen). A client that reads slowly has it keep that for as long.
+ * Methods for which buildkitd gathers all that it has, in memory, before it says the first of it: cache records
+ * (cache/manager.go, DiskUsage), ended builds (solver/llbsolver/history, Listen). A client that reads slowly has it keep that for as long.
  */
-export const listingPaths: ReadonlySet<string> = new Set([`${control}DiskUsage`, `${control}Prune`, buildHistory]);
+export const listingPaths: ReadonlySet<string> = new Set([`${control}DiskUsage`, buildHistory]);
 
 /** A listing: few are open at a time. The history of one build, or of those that run, is none. */
 export function listingRoute({ loose, listings }: RouteContext, call: Call): CallTap {

@@ -2,7 +2,9 @@
 export const control = '/moby.buildkit.v1.Control/';
 export const bridge = '/moby.buildkit.v1.frontend.LLBBridge/';
 export const traceExport = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
-export const contentUpdate = '/containerd.services.content.v1.Content/Update';
+const content = '/containerd.services.content.v1.Content/';
+export const contentRead = `${content}Read`;
+export const contentUpdate = `${content}Update`;
 
 /** Header that names the build which a call to the LLBBridge belongs to (client/buildid/metadata.go). */
 export const buildId = 'buildkit-controlapi-buildid';

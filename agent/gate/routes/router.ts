@@ -11,7 +11,7 @@ import { bridgeRoute } from './bridge-route.ts';
 import { contentUpdateRoute } from './content-update-route.ts';
 import type { History } from './history.ts';
 import { listingPaths, listingRoute } from './listing-route.ts';
-import { bridge, contentUpdate, control, traceExport } from './paths.ts';
+import { bridge, contentRead, contentUpdate, control, traceExport } from './paths.ts';
 import type { Pong } from './pong.ts';
 import { sessionRoute } from './session-route.ts';
 import { solveRoute } from './solve-route.ts';
@@ -31,6 +31,8 @@ export interface RouteContext {
   loose: LooseCalls;
   /** Those of them that list all there is. */
   listings: LooseCalls;
+  /** Those that read blobs. */
+  reads: LooseCalls;
   /** Why no more solves are taken, once that is so. */
   refusal: () => BuildvisorError | undefined;
   /** Why solves are refused that cannot even be recorded. */
@@ -49,6 +51,7 @@ export function route(context: RouteContext, call: Call): CallTap {
   call.headers = context.traces.ofNone(call.headers);
   if (path === contentUpdate) return contentUpdateRoute(context, call);
   if (listingPaths.has(path)) return listingRoute(context, call);
-  context.loose.pass(call);
+  if (path === contentRead) context.reads.pass(call);
+  else context.loose.pass(call);
   return {};
 }

@@ -1,22 +1,23 @@
 import type { HeaderField } from '../call.ts';
 import { fieldBytes } from '../hpack/index.ts';
 import { flowOf } from './data.ts';
-import type { HeldBudget } from './held-budget.ts';
+import type { Claim, HeldShare } from './held-share.ts';
 
 /** The longest that a timer can be set for, in milliseconds. */
 const maxTimer = 2 ** 31 - 1;
+/** Memory that a frame takes beside its bytes. */
+const frameOverhead = 128;
 
 /** What is kept of a call while it is held back. */
 export class Held {
-  readonly #budget: HeldBudget;
+  readonly #share: HeldShare;
+  #claim: Claim | undefined;
   #frames: Buffer[] = [];
-  #cost = 0;
   #flow = 0;
-  #counted = false;
   #deadline: NodeJS.Timeout | undefined;
 
-  constructor(budget: HeldBudget) {
-    this.#budget = budget;
+  constructor(share: HeldShare) {
+    this.#share = share;
   }
 
   /** Bytes of its DATA, as the stream's window counts them. */
@@ -24,13 +25,15 @@ export class Held {
     return this.#flow;
   }
 
-  /** The call is to wait. @returns its headers to be kept in place of these; undefined when there is no room for one more */
-  enter(headers: readonly HeaderField[]): HeaderField[] | undefined {
-    const cost = headers.reduce((bytes, field) => bytes + fieldBytes(field), 0);
-    this.#counted = this.#budget.enter(cost);
-    if (!this.#counted) return undefined;
-    this.#cost += cost;
-    return this.#budget.fields.share(headers);
+  /**
+   * The call is to wait.
+   * @param onRefused is called when others need its room, in the middle of their calls: must not throw or do anything at once
+   * @returns its headers to be kept in place of these; undefined when there is no room for one more
+   */
+  enter(headers: readonly HeaderField[], onRefused: () => void): HeaderField[] | undefined {
+    const bytes = headers.reduce((sum, field) => sum + fieldBytes(field), 0);
+    this.#claim = this.#share.enter(bytes, onRefused);
+    return this.#claim && this.#share.budget.fields.share(headers);
   }
 
   /** Calls `then` when the call has waited so long, in milliseconds. */
@@ -40,9 +43,7 @@ export class Held {
 
   /** Keeps a copy of a DATA frame: a view would keep all that came with it. @returns whether there is room */
   keep(frame: Buffer): boolean {
-    const cost = this.#budget.keep(frame);
-    if (cost === undefined) return false;
-    this.#cost += cost;
+    if (!this.#claim || !this.#share.grow(this.#claim, frame.length + frameOverhead)) return false;
     this.#flow += flowOf(frame);
     const copy = Buffer.allocUnsafeSlow(frame.length);
     frame.copy(copy);
@@ -55,9 +56,7 @@ export class Held {
     clearTimeout(this.#deadline);
     const frames = this.#frames;
     this.#frames = [];
-    this.#budget.leave(this.#counted ? 1 : 0, this.#cost);
-    this.#counted = false;
-    this.#cost = 0;
+    if (this.#claim) this.#share.leave(this.#claim);
     this.#flow = 0;
     return frames;
   }

@@ -25,6 +25,7 @@ interface Waiting {
   stream: number;
   frame: Buffer;
   flow: number;
+  then?: (() => void) | undefined;
 }
 
 /**
@@ -113,6 +114,15 @@ export class Lane {
     else this.#receiver.write(frame);
   }
 
+  /** Sends a frame of the connection that takes no credit, after all DATA that waits. @param then called once it is sent, maybe at once */
+  followAll(frame: Buffer, then: () => void = () => undefined): void {
+    if (this.#waiting.length > 0) this.#wait(0, frame, 0, then);
+    else {
+      this.#receiver.write(frame);
+      then();
+    }
+  }
+
   /** Forgets what waits of a stream that was reset. */
   drop(stream: number): void {
     if (!this.#waitingOf.delete(stream)) return;
@@ -151,8 +161,8 @@ export class Lane {
     this.giveBack(Math.max(0, firstWindow - this.#senderCredit));
   }
 
-  #wait(stream: number, frame: Buffer, flow: number): void {
-    this.#waiting.push({ stream, frame, flow });
+  #wait(stream: number, frame: Buffer, flow: number, then?: () => void): void {
+    this.#waiting.push({ stream, frame, flow, then });
     this.#waitingBytes += frame.length + waitingOverhead;
     this.#waitingOf.set(stream, (this.#waitingOf.get(stream) ?? 0) + 1);
     this.#drain();
@@ -171,13 +181,15 @@ export class Lane {
     if (sent > 0) this.#waiting.splice(0, sent);
   }
 
-  #send({ stream, frame, flow }: Waiting): void {
+  #send({ stream, frame, flow, then }: Waiting): void {
     this.#credit -= flow;
     this.#waitingBytes -= frame.length + waitingOverhead;
     const left = (this.#waitingOf.get(stream) ?? 1) - 1;
     if (left === 0) this.#waitingOf.delete(stream);
     else this.#waitingOf.set(stream, left);
     this.#receiver.write(frame);
+    // Not in the middle of this.
+    if (then) queueMicrotask(then);
   }
 
   /** A receiver whose whole window is smaller than a frame would wait for ever: it gets as much as it takes. */

@@ -17,6 +17,15 @@ export const tooLate: GrpcStatus = {
 /** Of a call that there is no room for. */
 export const tooMuchHeld: GrpcStatus = {
   code: grpcCodes.resourceExhausted,
-  message: 'Too many calls wait for their builds to begin; try again when some of the builds have ended',
+  message:
+    'Too many calls wait for their builds to begin; start fewer builds at once, or try again when some of them have ended',
+  details: undefined,
+};
+
+/** Of a call that was held, and whose room somebody with less than that needs. */
+export const mostHeld: GrpcStatus = {
+  code: grpcCodes.resourceExhausted,
+  message:
+    'Too many calls wait for their builds to begin, and this connection has the most; start fewer builds at once, or try again when some of them have ended',
   details: undefined,
 };

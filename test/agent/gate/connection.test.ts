@@ -3,24 +3,11 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import type { Call, CallEnd } from '../../../agent/gate/call.ts';
+import type { Call } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
 import { errorCodes, frameTypes, newFrame, preface } from '../../../agent/gate/wire/frames.ts';
 import { endOf, type Lab, openLab, request, settled } from './lab.ts';
-
-/** Calls that are held until somebody lets them go. */
-function holder(): { calls: Call[]; ends: CallEnd[]; route: (call: Call) => { ended: (end: CallEnd) => void } } {
-  const calls: Call[] = [];
-  const ends: CallEnd[] = [];
-  return {
-    calls,
-    ends,
-    route: (call) => {
-      calls.push(call);
-      return { ended: (end) => void ends.push(end) };
-    },
-  };
-}
+import { holder } from './peers.ts';
 
 const answerAtEnd = (stream: ServerHttp2Stream): void =>
   void stream.resume().on('end', () => stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true }));

@@ -1,106 +1,12 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Call, CallEnd, CallTap } from '../../../agent/gate/call.ts';
+import type { CallEnd } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
-import { FrameReader } from '../../../agent/gate/wire/frame-reader.ts';
-import { errorCodes, frameTypes, preface, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
-import { settingIds, settingsAck, settingsFrame } from '../../../agent/gate/wire/settings.ts';
+import { errorCodes, frameTypes, rstStream, windowUpdate } from '../../../agent/gate/wire/frames.ts';
+import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
 import { callHeaders, headers, literal } from '../../../soak/fuzz/wire.ts';
-import { endOf, type Lab, openLab, request, settled } from './lab.ts';
-
-/** Somebody who writes frames as they please. */
-class Peer {
-  readonly socket: Socket;
-  #chunks: Buffer[] = [];
-
-  constructor(lab: Lab) {
-    this.socket = connect(lab.socket);
-    this.socket.on('error', () => undefined);
-    this.socket.on('data', (chunk: Buffer) => this.#chunks.push(chunk));
-    this.socket.write(Buffer.concat([preface, settingsFrame([])]));
-  }
-
-  /** Bytes that have come. */
-  get bytes(): number {
-    return this.#chunks.reduce((bytes, chunk) => bytes + chunk.length, 0);
-  }
-
-  /** Every frame that has come. */
-  get frames(): Buffer[] {
-    const bytes = Buffer.concat(this.#chunks);
-    this.#chunks = [bytes];
-    const found: Buffer[] = [];
-    for (let at = 0; at + 9 <= bytes.length; ) {
-      const end = at + 9 + bytes.readUIntBE(at, 3);
-      found.push(bytes.subarray(at, end));
-      at = end;
-    }
-    return found;
-  }
-
-  has(frame: Buffer): boolean {
-    return this.frames.some((found) => found.equals(frame));
-  }
-
-  /** Code of the last frame when that is GOAWAY. */
-  get goneBy(): number | undefined {
-    const last = this.frames.at(-1);
-    return last?.[3] === frameTypes.goAway ? last.readUInt32BE(13) : undefined;
-  }
-}
-
-/** A buildkitd that says what a test has it say, and acknowledges every SETTINGS. */
-class FakeUpstream {
-  readonly #dir = mkdtempSync(join(tmpdir(), 'bv-up-'));
-  readonly path = join(this.#dir, 'bk.sock');
-  readonly frames: Buffer[] = [];
-  readonly #server: Server;
-  #socket: Socket | undefined;
-
-  constructor(first: Buffer) {
-    this.#server = createServer((socket) => {
-      this.#socket = socket;
-      socket.on('error', () => undefined);
-      socket.write(first);
-      let skip = preface.length;
-      const reader = new FrameReader((frame) => {
-        this.frames.push(Buffer.from(frame));
-        if (frame[3] === frameTypes.settings && frame[4] === 0) socket.write(settingsAck());
-      });
-      socket.on('data', (chunk: Buffer) => {
-        const from = Math.min(skip, chunk.length);
-        skip -= from;
-        reader.push(chunk.subarray(from));
-      });
-    }).listen(this.path);
-  }
-
-  say(...frames: Buffer[]): void {
-    this.#socket?.write(Buffer.concat(frames));
-  }
-
-  close(): void {
-    this.#server.close();
-    this.#socket?.destroy();
-    rmSync(this.#dir, { recursive: true, force: true });
-  }
-}
-
-function holder(): { calls: Call[]; ends: CallEnd[]; route: (call: Call) => CallTap } {
-  const calls: Call[] = [];
-  const ends: CallEnd[] = [];
-  const route = (call: Call): CallTap => {
-    calls.push(call);
-    return { ended: (end) => void ends.push(end) };
-  };
-  return { calls, ends, route };
-}
-
-const call = (stream: number, more?: Buffer): Buffer => headers(stream, callHeaders('/a.B/C', more));
+import { endOf, openLab, request, settled } from './lab.ts';
+import { call, FakeUpstream, holder, Peer } from './peers.ts';
 
 test.each([
   ['held', false],
@@ -186,7 +92,7 @@ test('calls whose answers no window is opened for are few', async () => {
 
 test('what is held of headers is counted: a call whose headers there is no room for is refused', async () => {
   const { calls, route } = holder();
-  const lab = await openLab({ route, limits: { calls: 100, bytes: 130_000 } });
+  const lab = await openLab({ route, limits: { calls: 100, bytes: 140_000 } });
   const peer = new Peer(lab);
   const large = (stream: number): Buffer => {
     const frames: Buffer[] = [];

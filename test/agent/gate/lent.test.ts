@@ -7,8 +7,6 @@ import { encodeHeaders } from '../../../agent/gate/hpack/index.ts';
 import type { GateRecorder } from '../../../agent/gate/recorder.ts';
 import { CallStream } from '../../../agent/gate/streams/call-stream.ts';
 import { HeaderBlocks } from '../../../agent/gate/streams/header-blocks.ts';
-import { HeldBudget } from '../../../agent/gate/streams/held-budget.ts';
-import { Link } from '../../../agent/gate/streams/link.ts';
 import { FrameReader } from '../../../agent/gate/wire/frame-reader.ts';
 import {
   dataFrames,
@@ -18,12 +16,11 @@ import {
   preface,
   windowUpdate,
 } from '../../../agent/gate/wire/frames.ts';
-import { Gathering } from '../../../agent/gate/wire/gathering.ts';
-import { Outlet } from '../../../agent/gate/wire/outlet.ts';
 import { ReadMemory } from '../../../agent/gate/wire/read-memory.ts';
 import { settingIds, settingsFrame } from '../../../agent/gate/wire/settings.ts';
 import { pollUntil } from '../../../common/wait.ts';
 import { openLab } from './lab.ts';
+import { newLink } from './new-link.ts';
 
 /** Bytes of which no two places are alike. */
 function numbered(bytes: number): Buffer {
@@ -42,16 +39,7 @@ test('a header block in pieces is a copy', () => {
 
 test('DATA that waits for headers that take their time is a copy', async () => {
   const sent = new PassThrough();
-  const link = new Link({
-    client: new Outlet(sent, () => undefined),
-    upstream: new Outlet(new PassThrough(), () => undefined),
-    ...{
-      budget: new HeldBudget(),
-      gathering: new Gathering(() => undefined),
-      whyGone: () => '',
-      later: (steps) => steps(),
-    },
-  });
+  const link = newLink(sent);
   const start = { id: 1, path: '/a.B/C', origin: {}, headers: [], ended: false };
   const call = new CallStream(link, { activity: () => undefined } as unknown as GateRecorder, start);
   call.decide((opened) => {
@@ -59,9 +47,9 @@ test('DATA that waits for headers that take their time is a copy', async () => {
     return {};
   });
   const headers = Promise.withResolvers<[string, string][]>();
-  call.upstreamHeadersLater(headers.promise, false);
+  call.upstream.headersLater(headers.promise, false);
   const [frame = Buffer.alloc(0)] = dataFrames(1, Buffer.from('what comes after'), false);
-  call.upstreamData({ frame, content: frame.subarray(frameHeaderBytes), ended: false });
+  call.upstream.data({ frame, content: frame.subarray(frameHeaderBytes), ended: false });
   frame.fill(0xdd);
   headers.resolve([[':status', '200']]);
   await once(sent, 'readable');
