@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { MachineFacts } from './api/machine.ts';
 import type { BootPhase } from './api/state.ts';
 import type { Buildkitd } from './buildkit/buildkitd.ts';
@@ -12,7 +13,7 @@ import type { Logger } from './log.ts';
 import type { Network } from './network/bring-up.ts';
 import type { StepsNetwork } from './network/steps-network.ts';
 import type { RootRepair } from './repair-root.ts';
-import { buildkitCgroup, hasCgroup2 } from './sys/cgroup.ts';
+import { buildkitCgroup, daemonCgroup, hasCgroup2 } from './sys/cgroup.ts';
 import type { Platform } from './sys/platform.ts';
 import { Freezer } from './volumes/freezer.ts';
 import type { Sweeper } from './volumes/sweeper.ts';
@@ -52,7 +53,8 @@ export class Parts {
 
   /** How short the memory of builds is. */
   get memory(): MemoryGauge {
-    this.#memory ??= openMemoryGauge(isBuildsMemoryLimited(this.platform) ? buildkitCgroup : undefined);
+    const cgroups = { all: buildkitCgroup, own: basename(daemonCgroup) };
+    this.#memory ??= openMemoryGauge(isBuildsMemoryLimited(this.platform) ? cgroups : undefined);
     return this.#memory;
   }
 

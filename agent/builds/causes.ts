@@ -85,6 +85,6 @@ function outOfMemory(limitBytes: number): BuildvisorError {
   const message = `A step was killed for want of memory; all steps together have ${formatBytes(limitBytes)}`;
   return new BuildvisorError('BUILD_FAILED', message, {
     facts: { why: 'step-memory', memoryLimitBytes: limitBytes },
-    hint: 'Give the machine more memory, or run fewer steps at the same time (max-parallelism in [buildkit]).',
+    hint: 'Give the machine more memory, or run fewer builds or steps at the same time (max-builds, max-parallelism in [buildkit]).',
   });
 }

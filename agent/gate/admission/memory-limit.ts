@@ -2,12 +2,12 @@ import type { Logger } from '../../log.ts';
 import type { MemoryLook } from './memory-look.ts';
 
 /**
- * When memory counts as short, and when there is enough for one more. Percent of the last ten seconds in which some task, or all of
- * them, waited for memory (avg10 of the kernel's Documentation/accounting/psi.rst); part of the memory that builds may use which is
- * in use and cannot be given back at once.
+ * When memory counts as short, and from when on it is scarce: too little for one more. Percent of the last ten seconds in which some
+ * task, or all of them, waited for memory (avg10 of the kernel's Documentation/accounting/psi.rst); part of the memory that builds may
+ * use which is in use and cannot be given back at once.
  */
 const short = { some: 20, full: 5, used: 0.9 };
-const ample = { some: 10, full: 2.5, used: 0.75 };
+const scarce = { some: 10, full: 2.5, used: 0.75 };
 /**
  * Milliseconds between two looks; from one change of the limit to a lower one; and to a higher one, by when the build that was let in
  * last shows what it takes.
@@ -28,7 +28,11 @@ export interface MemoryLimitOptions {
   log: Logger;
 }
 
-/** How many builds may run with the memory there is: one less than run while it is short, every two seconds, and one more every ten while there is enough. */
+/**
+ * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while it is scarce, none
+ * but those that run; then one more every ten seconds, as long as a step like the largest that runs would fit as well. What runs is left
+ * alone, so that builds let in together may still come to want more than there is.
+ */
 export class MemoryLimit {
   readonly #options: MemoryLimitOptions;
   #limit: number;
@@ -63,12 +67,9 @@ export class MemoryLimit {
   }
 
   #follow(look: MemoryLook): void {
-    const { most, running, onChange, log } = this.#options;
+    const { most, onChange, log } = this.#options;
     const now = performance.now();
-    const since = now - this.#changedAt;
-    let next = this.#limit;
-    if (reaches(look, short)) next = since < pace.lowerMs ? next : Math.max(1, Math.min(next, running()) - 1);
-    else if (!reaches(look, ample)) next = since < pace.higherMs ? next : Math.min(most, next + 1);
+    const next = this.#next(look, now - this.#changedAt);
     if (next === this.#limit) return;
     if (next < this.#limit) log.warn({ limit: next, most, ...look }, 'memory is short: fewer builds may run at once');
     else if (next === most) log.info({ limit: next }, 'memory suffices again for all builds that may run at once');
@@ -76,6 +77,21 @@ export class MemoryLimit {
     this.#changedAt = now;
     onChange();
   }
+
+  /** @param sinceMs milliseconds since the last change */
+  #next(look: MemoryLook, sinceMs: number): number {
+    const running = this.#options.running();
+    const noMore = Math.max(1, Math.min(this.#limit, running));
+    if (reaches(look, short)) return sinceMs < pace.lowerMs ? noMore : Math.max(1, noMore - 1);
+    if (reaches(look, scarce)) return noMore;
+    if (sinceMs < pace.higherMs || !fitsOneMore(look)) return this.#limit;
+    return Math.min(this.#options.most, this.#limit + 1);
+  }
+}
+
+/** Whether memory would not be short with a further step like the largest. Not the average: some end, and some have only begun. */
+function fitsOneMore({ used = 0, largest = 0 }: MemoryLook): boolean {
+  return used + largest < short.used;
 }
 
 function reaches({ someAvg10, fullAvg10, used }: MemoryLook, marks: typeof short): boolean {

@@ -20,14 +20,16 @@ interface Client {
 
 /**
  * Calls that belong to no build that the gate knows, so that no slot bounds them. Each costs buildkitd a goroutine and its buffers for as long
- * as it lasts, which its client decides. Only so many are open at a time; the others wait. One client cannot keep all the others
- * out: where there is no room at all for somebody who has none open, whoever has most gives one up; where all have one, the oldest goes
- * in time.
+ * as it lasts, which its client decides. Only so many are open at a time; the others wait, and clients take turns. One client cannot keep all
+ * the others out: where there is no room at all for somebody who has none open, whoever has most gives one up; where all have one, the oldest
+ * goes in time.
  */
 export class LooseCalls {
   readonly #limits: LooseLimits;
+  /** Those with a call that is open or waits. Who was given a place last is the last. */
   readonly #clients = new Map<object, Client>();
   #open = 0;
+  #sure: NodeJS.Timeout | undefined;
 
   constructor(limits: LooseLimits = { client: 100, all: 1000, briefMs: 250 }) {
     this.#limits = limits;
@@ -44,51 +46,63 @@ export class LooseCalls {
     const client = this.#clientOf(call.origin);
     if (client.waiting.has(call)) return;
     client.waiting.set(call, go);
-    call.whenOver(() => this.#leaveLater(call, client));
-    this.#pump(client);
-    if (client.waiting.has(call) && client.waiting.size === 1) this.#makeRoom(client);
+    call.whenOver(() => this.#leaveLater(call));
+    this.#pump(call.origin, client);
+    if (client.waiting.has(call) && client.waiting.size === 1) this.#makeRoom();
   }
 
   /** A call belongs to a build, as has turned out: it counts no longer, and whoever takes it lets it go. */
   forget(call: Call): void {
     const client = this.#clients.get(call.origin);
-    if (client) this.#leave(call, client);
+    if (!client) return;
+    client.waiting.delete(call);
+    if (client.open.delete(call)) this.#placeIsFree(call.origin, client);
+    if (client.open.size === 0 && client.waiting.size === 0) this.#clients.delete(call.origin);
   }
 
-  #pump(client: Client): void {
+  #pump(origin: object, client: Client): void {
     for (const [call, go] of client.waiting) {
       if (client.open.size >= this.#limits.client || this.#open >= this.#limits.all) return;
       client.waiting.delete(call);
       if (call.isOpen || call.isOver) continue;
       client.open.set(call, performance.now());
       this.#open++;
+      this.#clients.delete(origin);
+      this.#clients.set(origin, client);
       go();
     }
   }
 
-  #leaveLater(call: Call, client: Client): void {
-    const since = client.open.get(call) ?? Number.NEGATIVE_INFINITY;
+  #leaveLater(call: Call): void {
+    const since = this.#clients.get(call.origin)?.open.get(call) ?? Number.NEGATIVE_INFINITY;
     const left = since + this.#limits.briefMs - performance.now();
-    if (left > 0) setTimeout(() => this.#leave(call, client), left).unref();
-    else this.#leave(call, client);
+    if (left > 0) setTimeout(() => this.forget(call), left).unref();
+    else this.forget(call);
   }
 
-  #leave(call: Call, client: Client): void {
-    client.waiting.delete(call);
+  #placeIsFree(origin: object, client: Client): void {
     const wasFull = this.#open >= this.#limits.all;
-    if (client.open.delete(call)) this.#open--;
-    if (wasFull) for (const other of this.#fewestFirst()) this.#pump(other);
-    else this.#pump(client);
-    if (client.open.size === 0 && client.waiting.size === 0) this.#clients.delete(call.origin);
+    this.#open--;
+    if (!wasFull) {
+      this.#pump(origin, client);
+      return;
+    }
+    const fewestFirst = [...this.#clients].sort(([, a], [, b]) => a.open.size - b.open.size);
+    for (const other of fewestFirst) this.#pump(...other);
+    this.#makeRoom();
   }
 
   /**
-   * Makes room for a client that waits and has no call open. Who has most has its newest called off; where nobody has two, the oldest, when it
-   * has had its time.
+   * Makes room for clients that wait and have no call open, unless as many places are free in a moment: their calls are over. Who has most has
+   * its newest called off; where nobody has two, the oldest goes, when it has had its time.
    */
-  #makeRoom(client: Client): void {
-    if (client.waiting.size === 0 || client.open.size > 0) return;
-    const live = [...this.#clients.values()].map(liveOf);
+  #makeRoom(): void {
+    clearTimeout(this.#sure);
+    const clients = [...this.#clients.values()];
+    const without = clients.filter(({ open, waiting }) => open.size === 0 && waiting.size > 0).length;
+    const live = clients.map(liveOf);
+    const free = this.#limits.all - live.reduce((sum, { length }) => sum + length, 0);
+    if (without <= free) return;
     const most = live.reduce((a, b) => (b.length > a.length ? b : a), []);
     if (most.length > 1) {
       most.at(-1)?.call.answer(tooManyOpen);
@@ -97,12 +111,8 @@ export class LooseCalls {
     const [oldest] = live.flat().sort((a, b) => a.sinceMs - b.sinceMs);
     if (oldest === undefined || this.#limits.sureMs === undefined) return;
     const left = oldest.sinceMs + this.#limits.sureMs - performance.now();
-    if (left > 0) setTimeout(() => this.#makeRoom(client), left).unref();
+    if (left > 0) this.#sure = setTimeout(() => this.#makeRoom(), left).unref();
     else oldest.call.answer(openTooLong);
-  }
-
-  #fewestFirst(): Client[] {
-    return [...this.#clients.values()].sort((a, b) => a.open.size - b.open.size);
   }
 
   #clientOf(origin: object): Client {

@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LooseCalls } from '../../../../agent/gate/solves/loose-calls.ts';
 import type { Journal } from '../scripted.ts';
 import { ScriptedCall } from '../scripted.ts';
@@ -43,19 +43,6 @@ test('a call that turns out to be a build’s counts no longer', () => {
   expect(journal).toEqual(['open a', 'open b']);
   b.end();
   expect(loose.open).toBe(0);
-});
-
-test('a client whose other calls are over is not who has most', () => {
-  const journal: Journal = [];
-  const loose = new LooseCalls({ client: 4, all: 4, briefMs: 250 });
-  for (const call of calls({}, 'ab', journal)) loose.pass(call);
-  const [c, d, e] = calls({}, 'cde', journal);
-  for (const call of [c, d]) if (call) loose.pass(call);
-  c?.end();
-  if (e) loose.pass(e);
-  const late = calls({}, 'x', journal);
-  for (const call of late) loose.pass(call);
-  expect(journal).toEqual(['open a', 'open b', 'open c', 'open d', 'answer b 8']);
 });
 
 test('calls that end as soon as they are open free their places no sooner than those that do not', () => {
@@ -106,4 +93,90 @@ test('where every client has one call, the oldest goes when it was open for long
   } finally {
     vi.useRealTimers();
   }
+});
+
+describe('for as long as it takes', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }));
+  afterEach(() => void vi.useRealTimers());
+
+  test('a client’s calls are counted also when one has ended that counted no longer', () => {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 1, all: 10, briefMs: 0 });
+    const [a, b, c] = calls({}, 'abc', journal);
+    if (!a || !b || !c) throw new Error('no calls');
+    loose.pass(a);
+    loose.forget(a);
+    loose.pass(b);
+    a.end();
+    loose.pass(c);
+    expect(journal).toEqual(['open a', 'open b']);
+    b.end();
+    expect(journal).toEqual(['open a', 'open b', 'open c']);
+  });
+
+  test('who waits while a place is about to be free gets one in time, though somebody else has that one', () => {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 2, all: 1, briefMs: 100, sureMs: 1_000 });
+    const [a, b] = calls({}, 'ab', journal);
+    for (const call of [a, b]) if (call) loose.pass(call);
+    a?.leave();
+    for (const call of calls({}, 'x', journal)) loose.pass(call);
+    vi.advanceTimersByTime(100);
+    expect(journal.splice(0)).toEqual(['open a', 'open b']);
+    vi.advanceTimersByTime(1_000);
+    expect(journal).toEqual(['answer b 8', 'open x']);
+  });
+
+  test('where a place is free in a moment nobody loses one; a client whose other calls are over is not who has most', () => {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 4, all: 4, briefMs: 250 });
+    for (const call of calls({}, 'ab', journal)) loose.pass(call);
+    const [c, d, e] = calls({}, 'cde', journal);
+    for (const call of [c, d]) if (call) loose.pass(call);
+    c?.end();
+    if (e) loose.pass(e);
+    for (const call of calls({}, 'x', journal)) loose.pass(call);
+    expect(journal.splice(0)).toEqual(['open a', 'open b', 'open c', 'open d']);
+    for (const call of calls({}, 'y', journal)) loose.pass(call);
+    expect(journal.splice(0)).toEqual(['answer b 8']);
+    vi.advanceTimersByTime(250);
+    expect(journal).toEqual(['open x', 'open y']);
+  });
+
+  test('more clients may wait than there are places that are free in a moment', () => {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 1, all: 1, briefMs: 100, sureMs: 1_000 });
+    for (const call of calls({}, 'a', journal)) {
+      loose.pass(call);
+      call.leave();
+    }
+    for (const name of 'xy') for (const call of calls({}, name, journal)) loose.pass(call);
+    vi.advanceTimersByTime(1_099);
+    expect(journal.splice(0)).toEqual(['open a', 'open x']);
+    vi.advanceTimersByTime(1);
+    expect(journal).toEqual(['answer x 8', 'open y']);
+  });
+
+  test('clients without a place take turns: who asks without end keeps nobody waiting', () => {
+    const journal: Journal = [];
+    const loose = new LooseCalls({ client: 4, all: 1, briefMs: 0, sureMs: 1_000 });
+    const [a, b, c] = calls({}, 'abc', journal);
+    for (const call of [a, b]) if (call) loose.pass(call);
+    for (const call of calls({}, 'x', journal)) loose.pass(call);
+    if (c) loose.pass(c);
+    a?.end();
+    b?.end();
+    expect(journal).toEqual(['open a', 'open b', 'open x']);
+  });
+
+  test('a client that waits, gives up and waits again leaves nothing behind', () => {
+    const loose = new LooseCalls({ client: 1, all: 1, briefMs: 0, sureMs: 1_000 });
+    for (const call of calls({}, 'a', [])) loose.pass(call);
+    const impatient = {};
+    for (const call of calls(impatient, 'x'.repeat(100), [])) {
+      loose.pass(call);
+      call.leave();
+    }
+    expect(vi.getTimerCount()).toBeLessThanOrEqual(1);
+  });
 });
