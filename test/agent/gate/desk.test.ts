@@ -21,6 +21,18 @@ function finish(...calls: ScriptedCall[]): void {
   for (const call of calls) call.end();
 }
 
+test('a client that fills the queue is told so, and others’ builds have their turn', () => {
+  const { desk, client, outcomes } = openDesk({ maxBuilds: 1 });
+  const bake = client();
+  const [first, second] = Array.from({ length: 5000 }, (_, at) => bake.solve(`bake ${at}`, plain));
+  expect(desk.slots).toMatchObject({ running: 1, waiting: 4500 });
+  expect(outcomes.get('bake 4501')?.message).toContain('There are 4500 builds waiting already');
+  const other = client().solve('other', plain);
+  expect(other.isOver).toBe(false);
+  for (const ended of [first, second]) if (ended) finish(ended);
+  expect(other.isOpen).toBe(true);
+});
+
 describe('what goes at once', () => {
   test('a build for which there is a slot, its session before it and its other calls after it, whatever came first', () => {
     const { desk, journal, client } = openDesk({ maxBuilds: 1 });
