@@ -49,6 +49,22 @@ describe('what goes at once', () => {
     expect(journal.slice(5)).toEqual(['open Return a', 'open status a']);
   });
 
+  test('calls that had waited too long for their Solve, and then for room with calls of no build, when it comes', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const others = Array.from({ length: 100 }, () => one.call('info', '/moby.buildkit.v1.Control/Info'));
+    one.status('a');
+    one.bridge('a', 'Solve');
+    vi.advanceTimersByTime(2_000);
+    journal.length = 0;
+    one.solve('a');
+    expect(journal).toEqual(['started a', 'open solve a', 'open status a', 'open Solve a']);
+    // They are the build's, and take no room of the others.
+    finish(...others);
+    vi.advanceTimersByTime(1_000);
+    expect(others.map(() => one.call('info', '/moby.buildkit.v1.Control/Info').isOpen)).not.toContain(false);
+  });
+
   test('everything that is no build of anybody, however many wait', () => {
     const { journal, client } = openDesk({ maxBuilds: 1 });
     const one = client();
