@@ -11,7 +11,7 @@ import { OwnCalls } from './own-calls.ts';
 import type { GateRecorder, Origin } from './recorder.ts';
 import { HeldBudget } from './streams/held-budget.ts';
 
-/** Most connections of clients, our own builds' aside: of two descriptors each, where a process may have 4096 as root and without more rights. */
+/** Most connections before a client's is refused, as those of our own builds never are: of two descriptors each, where a process may have 4096 as root and without more rights. */
 const mostConnections = 1_500;
 
 /** What a {@link Gate} needs. */
