@@ -129,11 +129,14 @@ describe('the limit', () => {
     expect(limit.limit).toBe(1);
     now.look = enough;
     now.running = 0;
-    vi.advanceTimersByTime(2000);
+    // Who was let in as the last one ended has ten seconds to show what it takes.
+    vi.advanceTimersByTime(9000);
+    expect(limit.limit).toBe(1);
+    vi.advanceTimersByTime(1000);
     expect(limit.limit).toBe(2);
-    vi.advanceTimersByTime(8000);
+    vi.advanceTimersByTime(9000);
     expect(limit.limit).toBe(2);
-    vi.advanceTimersByTime(14_000);
+    vi.advanceTimersByTime(12_000);
     expect(limit.limit).toBe(4);
     expect(vi.getTimerCount()).toBe(0);
   });
@@ -167,6 +170,8 @@ describe('the limit', () => {
     vi.advanceTimersByTime(60_000);
     expect(limit.limit).toBe(1);
     now.look = { ...enough, used: 0.53, largest: 0.2 };
+    vi.advanceTimersByTime(9000);
+    expect(limit.limit).toBe(1);
     vi.advanceTimersByTime(1000);
     expect(limit.limit).toBe(2);
     vi.advanceTimersByTime(20_000);
