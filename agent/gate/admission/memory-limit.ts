@@ -29,7 +29,7 @@ export interface MemoryLimitOptions {
 }
 
 /**
- * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while it is scarce, none
+ * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while much is used, none
  * but those that run; then one more for every ten seconds in which a step like the largest that runs would fit as well. What runs is left
  * alone, so that builds let in together may still come to want more than there is.
  */
@@ -82,10 +82,10 @@ export class MemoryLimit {
 
   #next(look: MemoryLook, now: number): number {
     const noMore = Math.max(1, Math.min(this.#limit, this.#options.running()));
-    const isScarce = reaches(look, scarce);
-    if (isScarce || !fitsOneMore(look)) this.#scarceAt = now;
+    if (reaches(look, scarce) || !fitsOneMore(look)) this.#scarceAt = now;
     if (reaches(look, short) && now - this.#changedAt >= pace.lowerMs) return Math.max(1, noMore - 1);
-    if (isScarce) return noMore;
+    // Not by the pressure: a step that writes a large file has some with most memory free.
+    if ((look.used ?? 0) >= scarce.used) return noMore;
     const isEarly = now - Math.max(this.#changedAt, this.#scarceAt) < pace.higherMs;
     return isEarly ? this.#limit : Math.min(this.#options.most, this.#limit + 1);
   }
