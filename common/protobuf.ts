@@ -8,6 +8,9 @@ export type Field =
   | { number: number; value: number; bytes?: undefined }
   | { number: number; bytes: Buffer; value?: undefined };
 
+/** The largest key: a field's number is less than 2^29, and three bits are its type (protobuf.dev/programming-guides/proto3, "Assigning Field Numbers"). */
+const mostKey = 2 ** 32 - 1;
+
 /**
  * Goes through the fields of a message, or of a part of one, in their order: of what there is much of, without an object for each. 64-bit
  * integers are signed and exact up to 2^53.
@@ -37,6 +40,8 @@ export class FieldReader {
     this.from = this.to;
     this.start = -1;
     const key = this.#varint();
+    // BuildKit's own reader goes by the low 32 bits, so that this could be any field.
+    if (key < 8 || key > mostKey) throw new RangeError('a protobuf field has a number that none can have');
     this.number = Math.floor(key / 8);
     switch (key & 7) {
       case 0:

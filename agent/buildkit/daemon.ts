@@ -8,6 +8,7 @@ import type { Logger } from '../log.ts';
 import { daemonCgroup, hasCgroup2, joinCgroup, readMemoryEvent } from '../sys/cgroup.ts';
 import { oomScores, setOomScore } from '../sys/oom-score.ts';
 import type { Platform } from '../sys/platform.ts';
+import { daemonEnvironment } from './environment.ts';
 import { buildsMemoryLimit, limitBuilds } from './memory.ts';
 import { DaemonOutput } from './output.ts';
 import { askWorker, type WorkerInfo } from './worker.ts';
@@ -62,7 +63,7 @@ export class Daemon {
     const command = [join(platform.toolsDir, 'buildkitd'), ...args];
     if (options.deferSyncs) command.unshift(join(platform.toolsDir, 'defersync'));
     this.#child = spawn(command[0] ?? '', command.slice(1), {
-      env: environment(options),
+      env: daemonEnvironment(platform, options.tmp),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.exited = new Promise((resolve) => {
@@ -171,23 +172,4 @@ export function readyLimit(root: string): number {
   const { blocks, bfree, bsize } = statfsSync(root);
   const usedGiB = ((blocks - bfree) * bsize) / 1024 ** 3;
   return Math.min(readiness.base + usedGiB * readiness.perGiB, readiness.most);
-}
-
-/**
- * Ours without what would make buildkitd look for a tracing service, and with our tools first in the PATH: it looks there
- * for its CNI plugins.
- */
-function environment({ platform, tmp }: DaemonOptions): NodeJS.ProcessEnv {
-  const inherited = Object.entries(process.env).filter(
-    ([name]) => !/^(OTEL_|JAEGER_|TRACEPARENT|TRACESTATE|NODE_)/.test(name),
-  );
-  return {
-    ...Object.fromEntries(inherited),
-    PATH: `${platform.toolsDir}:${process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
-    TMPDIR: tmp,
-    // BuildKit would clip each step's log at 2 MiB and 200 KiB/s, unless both are -1 (util/progress/logs/logs.go); the journal
-    // has limits of its own.
-    BUILDKIT_STEP_LOG_MAX_SIZE: '-1',
-    BUILDKIT_STEP_LOG_MAX_SPEED: '-1',
-  };
 }

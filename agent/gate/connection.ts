@@ -142,6 +142,7 @@ export class Connection {
 
   #readUpstream(bytes: Buffer, come: number): number {
     let used = bytes.length;
+    if (this.#ended) return used;
     this.#guard(
       () => {
         this.#link.gathering.read(come);
@@ -164,7 +165,6 @@ export class Connection {
 
   /** Reads. What one connection's frames break is that connection's end and nobody else's. */
   #guard(read: () => void, fail: (error: WireError) => void): void {
-    if (this.#ended) return;
     try {
       read();
     } catch (error) {
@@ -189,7 +189,7 @@ export class Connection {
   #endWhenDone(): void {
     const { clientGone, upstreamGone, calls, open, down } = this.#link;
     if (clientGone) {
-      if (open.size === 0 || upstreamGone) this.#end();
+      if (open.size === 0) this.#end();
     } else if (upstreamGone && this.#clientSide.lastStream > 0 && calls.size === 0 && down.waitingBytes === 0)
       this.#sayFarewell();
   }

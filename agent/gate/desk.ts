@@ -23,7 +23,7 @@ import { Solves } from './solves/solves.ts';
 import { Traces } from './traces.ts';
 
 /** Most builds that may wait. Each holds up to four calls, and the gate 20 000 of all builds (streams/held-budget.ts). */
-const mostWaiting = 4500;
+const mostWaiting = 5000;
 /** Calls that list all there is: clients ask one at a time. Each costs buildkitd some kilobytes for every record that it has. */
 const listingLimits = { client: 4, all: 16, briefMs: 500, sureMs: 10_000 };
 /**

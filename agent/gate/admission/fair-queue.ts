@@ -12,6 +12,18 @@ export class FairQueue<Item extends object> {
     return this.#clients.size;
   }
 
+  /** How many of a client wait. */
+  sizeOf(client: object): number {
+    return this.#turns.get(client)?.size ?? 0;
+  }
+
+  /** What the client with most items has put in last, when that has more than `least` of them. */
+  newestOfMost(least: number): Item | undefined {
+    let most: Set<Item> | undefined;
+    for (const own of this.#turns.values()) if (own.size > (most?.size ?? least)) most = own;
+    return most && [...most].at(-1);
+  }
+
   /** Puts an item in at the end of its client's. An item that waits already stays where it is. */
   push(client: object, item: Item): void {
     if (this.#clients.has(item)) return;

@@ -17,6 +17,9 @@ export interface SlotsOptions {
   onChange: () => void;
 }
 
+/** A client with so many builds that wait has few. */
+const few = 50;
+
 /** What a {@link Ticket} is told. Each is called at most once, and none after {@link Slots.leave}. */
 export interface TicketEvents {
   /** It has its slot for the first time. */
@@ -107,14 +110,35 @@ export class Slots {
    * @param client in whose turn it waits
    */
   enter(ticket: Ticket, client: object): void {
-    if (this.waiting >= this.#options.mostWaiting) {
-      ticket.state = 'over';
-      ticket.events.refused(queueFull(this.#options.mostWaiting));
+    if (!this.#makeRoom(client)) {
+      this.#refuse(ticket, `There are ${this.waiting} builds waiting already, and no more may wait`);
       return;
     }
     this.#waiting.push(client, ticket);
     this.pump();
     if (ticket.state !== 'running') this.#options.onChange();
+  }
+
+  /**
+   * Whether one more build of a client may wait. Who has many leaves the last tenth of the places to who has few, who in a full queue takes the
+   * place of the newest one of who has most. Other than with held calls (`streams/held-budget.ts`) nobody loses a place to who has many:
+   * of two large bakes that do not both fit, the later one is refused.
+   */
+  #makeRoom(client: object): boolean {
+    const { mostWaiting } = this.#options;
+    const own = this.#waiting.sizeOf(client);
+    if (own >= few) return this.waiting < mostWaiting - Math.floor(mostWaiting / 10);
+    if (this.waiting < mostWaiting) return true;
+    const newest = this.#waiting.newestOfMost(own + 1);
+    if (!newest) return false;
+    this.#waiting.delete(newest);
+    this.#refuse(newest, 'Too many builds wait, and this connection has most of them');
+    return true;
+  }
+
+  #refuse(ticket: Ticket, why: string): void {
+    ticket.state = 'over';
+    ticket.events.refused(queueFull(why, this.waiting));
   }
 
   /** A build that runs gives its slot up for now. */
@@ -233,9 +257,9 @@ export class Slots {
   }
 }
 
-function queueFull(most: number): BuildvisorError {
-  return new BuildvisorError('QUEUE_FULL', `There are ${most} builds waiting already, and no more may wait`, {
-    facts: { waiting: most },
+function queueFull(why: string, waiting: number): BuildvisorError {
+  return new BuildvisorError('QUEUE_FULL', why, {
+    facts: { waiting },
     hint: 'Start fewer builds at once, or start this one again later.',
     retryable: true,
   });

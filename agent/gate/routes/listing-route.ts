@@ -1,4 +1,4 @@
-import { readCutFields } from '../../../common/protobuf.ts';
+import { readFields } from '../../../common/protobuf.ts';
 import type { Call, CallTap } from '../call.ts';
 import { Opening } from './opening.ts';
 import { control } from './paths.ts';
@@ -25,13 +25,21 @@ export function listingRoute({ loose, listings }: RouteContext, call: Call): Cal
   return { request: (chunk) => opening.push(chunk), requestEnded: () => opening.end() };
 }
 
-/** A BuildHistoryRequest with ActiveOnly = 1 or Ref = 2; of a field that comes twice the last one holds. */
+/**
+ * A BuildHistoryRequest with ActiveOnly = 1 or Ref = 2; of a field that comes twice the last one holds. One that is not understood here is
+ * neither: buildkitd may read on.
+ */
 function isOfSome(message: Buffer): boolean {
   let isOfActive = false;
   let isOfOne = false;
-  for (const { number, value, bytes } of readCutFields(message)) {
-    if (number === 1) isOfActive = value === 1;
-    if (number === 2) isOfOne = bytes !== undefined && bytes.length > 0;
+  try {
+    for (const { number, value, bytes } of readFields(message)) {
+      if (number === 1) isOfActive = value === 1;
+      if (number === 2) isOfOne = bytes !== undefined && bytes.length > 0;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return false;
   }
   return isOfActive || isOfOne;
 }

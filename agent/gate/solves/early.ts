@@ -9,7 +9,7 @@ export interface Held {
 
 /**
  * Calls of builds whose Solve has not come yet: a client makes all calls of a build at once, in any order. Each is let go
- * when its time is over, for buildkitd to say what it knows of the build.
+ * when its time is over, for buildkitd to say what it knows of the build; until there is room for that, its Solve may still come.
  */
 export class Early {
   readonly #calls = new Map<string, Map<Held, NodeJS.Timeout>>();
@@ -29,13 +29,11 @@ export class Early {
   take(ref: string): Held[] {
     const calls = this.#calls.get(ref) ?? new Map<Held, NodeJS.Timeout>();
     this.#calls.delete(ref);
-    for (const timer of calls.values()) clearTimeout(timer);
+    for (const [{ call }, timer] of calls) {
+      clearTimeout(timer);
+      this.#loose.forget(call);
+    }
     return [...calls.keys()];
-  }
-
-  /** Lets all go. */
-  openAll(): void {
-    for (const ref of [...this.#calls.keys()]) for (const { open } of this.take(ref)) open();
   }
 
   #wait(ref: string, held: Held, limitMs: () => number): void {
@@ -45,8 +43,12 @@ export class Early {
         this.#wait(ref, held, limitMs);
         return;
       }
-      this.#forget(ref, held);
-      this.#loose.pass(held.call, held.open);
+      const go = (): void => {
+        this.#forget(ref, held);
+        held.open();
+      };
+      if (held.call.isOpen) this.#forget(ref, held);
+      else this.#loose.pass(held.call, go);
     };
     const timer = setTimeout(end, left());
     const others = this.#calls.get(ref);

@@ -68,16 +68,18 @@ export class UpstreamCall {
     this.#passage.breakOff();
   }
 
-  /** buildkitd has gone. The client is told why. */
+  /** buildkitd has gone. The client is told why, unless buildkitd has told it all, which may not be read yet. */
   lost(why: string): void {
-    const { link, id, state, reply, clientEnded, upstreamEnded } = this.#passage;
-    if (state === 'held') this.#call.answer(unavailable(why));
-    if (!this.#isRead) return;
-    if (state === 'open') {
-      if (!upstreamEnded) reply.end(statusFields(unavailable(why)), clientEnded);
-      else if (!clientEnded) link.down.follow(id, rstStream(id, errorCodes.noError));
-    }
-    this.#passage.breakOff();
+    if (this.#passage.state === 'held') this.#call.answer(unavailable(why));
+    this.#inOrder.run(() => {
+      const { link, id, state, reply, clientEnded, upstreamEnded } = this.#passage;
+      if (!this.#isRead) return;
+      if (state === 'open') {
+        if (!upstreamEnded) reply.end(statusFields(unavailable(why)), clientEnded);
+        else if (!clientEnded) link.down.follow(id, rstStream(id, errorCodes.noError));
+      }
+      this.#passage.breakOff();
+    });
   }
 
   /** Whether anybody takes what buildkitd answers: the client, or the gate alone. */

@@ -21,6 +21,18 @@ function finish(...calls: ScriptedCall[]): void {
   for (const call of calls) call.end();
 }
 
+test('a client that fills the queue is told so, and others’ builds have their turn', () => {
+  const { desk, client, outcomes } = openDesk({ maxBuilds: 1 });
+  const bake = client();
+  const [first, second] = Array.from({ length: 5000 }, (_, at) => bake.solve(`bake ${at}`, plain));
+  expect(desk.slots).toMatchObject({ running: 1, waiting: 4500 });
+  expect(outcomes.get('bake 4501')?.message).toContain('There are 4500 builds waiting already');
+  const other = client().solve('other', plain);
+  expect(other.isOver).toBe(false);
+  for (const ended of [first, second]) if (ended) finish(ended);
+  expect(other.isOpen).toBe(true);
+});
+
 describe('what goes at once', () => {
   test('a build for which there is a slot, its session before it and its other calls after it, whatever came first', () => {
     const { desk, journal, client } = openDesk({ maxBuilds: 1 });
@@ -35,6 +47,22 @@ describe('what goes at once', () => {
     one.bridge('a', 'Return');
     one.status('a');
     expect(journal.slice(5)).toEqual(['open Return a', 'open status a']);
+  });
+
+  test('calls that had waited too long for their Solve, and then for room with calls of no build, when it comes', () => {
+    const { journal, client } = openDesk({ maxBuilds: 1 });
+    const one = client();
+    const others = Array.from({ length: 100 }, () => one.call('info', '/moby.buildkit.v1.Control/Info'));
+    one.status('a');
+    one.bridge('a', 'Solve');
+    vi.advanceTimersByTime(2_000);
+    journal.length = 0;
+    one.solve('a');
+    expect(journal).toEqual(['started a', 'open solve a', 'open status a', 'open Solve a']);
+    // They are the build's, and take no room of the others.
+    finish(...others);
+    vi.advanceTimersByTime(1_000);
+    expect(others.map(() => one.call('info', '/moby.buildkit.v1.Control/Info').isOpen)).not.toContain(false);
   });
 
   test('everything that is no build of anybody, however many wait', () => {

@@ -82,6 +82,35 @@ test('a client that goes in the middle of a long end takes its block along', asy
   await expect.poll(() => [lab.active, lab.connections, lab.blocks.open], soon).toEqual([0, 0, 0]);
 });
 
+test('a long end that has come whole is told, though buildkitd goes right after it', async () => {
+  const lab = await openLab({
+    serve: (stream, headers) => {
+      serve(stream, headers);
+      stream.on('close', () => lab.loseUpstream());
+    },
+  });
+  const { code, message } = await endOf(request(lab.client(settings), { ':path': '/at-once' }));
+  expect([code, message]).toEqual(['2', expect.stringContaining('it failed')]);
+  await expect.poll(() => [lab.active, lab.blocks.open], soon).toEqual([0, 0]);
+});
+
+test('a client that goes while the long end of a buildkitd that has gone is read leaves nothing', async () => {
+  for (let round = 0; round < 4; round++) {
+    const lab = await openLab({
+      serve: (stream, headers) => {
+        serve(stream, headers);
+        stream.on('close', () => {
+          lab.loseUpstream();
+          setTimeout(() => client.destroy(), round * 3);
+        });
+      },
+    });
+    const client = lab.client(settings);
+    await endOf(request(client, { ':path': '/at-once' }));
+    await expect.poll(() => [lab.active, lab.connections, lab.blocks.open], soon).toEqual([0, 0, 0]);
+  }
+});
+
 test('a buildkitd that dies in the middle of a long end leaves no block', async () => {
   const lab = await openLab({
     serve: (stream, headers) => {

@@ -89,6 +89,35 @@ test('a full queue refuses, and takes again when somebody has gone', () => {
   expect(slots.waiting).toBe(2);
 });
 
+test('who has many builds waiting leaves the last tenth to who has few', () => {
+  const { slots, told, add } = open({ most: 1, mostWaiting: 1000 });
+  const [bake, second, small] = [{}, {}, {}];
+  for (let build = 0; build < 1000; build++) add(`bake ${build}`, bake);
+  expect(slots).toMatchObject({ running: 1, waiting: 900 });
+  expect(told.refused.slice(0, 2)).toEqual(['bake 901 QUEUE_FULL', 'bake 902 QUEUE_FULL']);
+  told.refused.length = 0;
+  for (let build = 0; build < 60; build++) add(`second ${build}`, second);
+  add('small', small);
+  expect(told.refused).toEqual(Array.from({ length: 10 }, (_, at) => `second ${50 + at} QUEUE_FULL`));
+  expect(slots.waiting).toBe(951);
+});
+
+test('in a full queue who has few builds takes the place of the newest one of who has most', () => {
+  const { slots, told, add } = open({ most: 1, mostWaiting: 200 });
+  const [bake, ...others] = Array.from({ length: 9 }, () => ({}));
+  for (let build = 0; build < 101; build++) add(`bake ${build}`, bake);
+  for (const [at, other] of others.entries()) for (let build = 0; build < 12; build++) add(`${at} ${build}`, other);
+  while (slots.waiting < 200) add(`more ${slots.waiting}`, {});
+  expect(told.refused).toEqual([]);
+  add('new', {});
+  expect(told.refused).toEqual(['bake 100 QUEUE_FULL']);
+  expect(slots.waiting).toBe(200);
+  // Nobody has more than it: it is refused itself.
+  const equal = open({ most: 1, mostWaiting: 3 });
+  for (let build = 0; build < 6; build++) equal.add(`${build}`, {});
+  expect(equal.told.refused).toEqual(['4 QUEUE_FULL', '5 QUEUE_FULL']);
+});
+
 test('who waits for the disk keeps nobody from coming back', async () => {
   const { slots, told, disk, add } = open({ most: 1 });
   const a = add('a');

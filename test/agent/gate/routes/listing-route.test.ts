@@ -37,6 +37,19 @@ test('the history of one build, or of those that run, is no listing', () => {
 
 test('a history request whose end is not waited for is a listing: what comes last holds', () => {
   const long = Buffer.concat([ofOne, writeString(4, 'x'.repeat(100_000)), writeString(2, '')]);
-  const calls = ask(openDesk({ maxBuilds: 1 }).client(), 'ListenBuildHistory', Array(20).fill(long));
+  const client = openDesk({ maxBuilds: 1 }).client();
+  const path = `${control}ListenBuildHistory`;
+  const calls = Array.from({ length: 20 }, () => client.call('long', path, [], long, 16 * 1024));
+  expect(opened(calls)).toBe(4);
+});
+
+test.each([
+  // Wire types 3 and 4, of field 100.
+  ['a group', Buffer.from([0xa3, 0x06, 0xa4, 0x06]), writeString(2, '')],
+  // 2^32 + 2, which buildkitd takes for 2: google.golang.org/protobuf does not, planetscale/vtprotobuf does.
+  ['a number that is too large', Buffer.from([0x92, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00]), Buffer.alloc(0)],
+])('a history request with %s is a listing: buildkitd may read it otherwise', (_, odd, rest) => {
+  const request = Buffer.concat([ofOne, odd, rest]);
+  const calls = ask(openDesk({ maxBuilds: 1 }).client(), 'ListenBuildHistory', Array(20).fill(request));
   expect(opened(calls)).toBe(4);
 });

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LooseCalls } from '../../../../agent/gate/solves/loose-calls.ts';
 import type { Journal } from '../scripted.ts';
@@ -178,5 +179,68 @@ describe('for as long as it takes', () => {
       call.leave();
     }
     expect(vi.getTimerCount()).toBeLessThanOrEqual(1);
+  });
+
+  const aStep = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ pass: fc.nat(4) }) },
+    { weight: 2, arbitrary: fc.record({ end: fc.nat(30) }) },
+    { weight: 1, arbitrary: fc.record({ forget: fc.nat(30) }) },
+    { weight: 2, arbitrary: fc.record({ waitMs: fc.nat(300) }) },
+  );
+
+  test('whatever comes and goes: never over the limits, nobody waits without end, and nothing is left', () => {
+    fc.assert(
+      fc.property(fc.array(aStep, { maxLength: 120 }), fc.constantFrom(0, 50), (steps, briefMs) => {
+        const limits = { client: 3, all: 4, briefMs, sureMs: 500 };
+        const loose = new LooseCalls(limits);
+        const clients = Array.from({ length: 5 }, () => ({}));
+        const all: ScriptedCall[] = [];
+        const forgotten = new Set<ScriptedCall>();
+        const live = (origin?: object): ScriptedCall[] =>
+          all.filter(
+            (call) =>
+              call.isOpen && !call.isOver && !forgotten.has(call) && (origin === undefined || origin === call.origin),
+          );
+        const waiting = (): ScriptedCall[] =>
+          all.filter((call) => !call.isOpen && !call.isOver && !forgotten.has(call));
+        for (const step of steps) {
+          if ('pass' in step) {
+            const added = calls(clients[step.pass] ?? {}, 'x', []);
+            all.push(...added);
+            for (const call of added) loose.pass(call);
+          } else if ('end' in step) all[step.end]?.end();
+          else if ('waitMs' in step) vi.advanceTimersByTime(step.waitMs);
+          else {
+            const call = all[step.forget];
+            if (call) forgotten.add(call);
+            if (call) loose.forget(call);
+          }
+          expect(loose.open).toBeLessThanOrEqual(limits.all);
+          expect(live().length).toBeLessThanOrEqual(loose.open);
+          for (const client of clients) expect(live(client).length).toBeLessThanOrEqual(limits.client);
+        }
+        // Each of five clients has had its time by then.
+        const lacking = clients.filter(
+          (client) => live(client).length === 0 && waiting().some(({ origin }) => origin === client),
+        );
+        const had = new Set(all.filter(({ isOpen }) => isOpen));
+        vi.advanceTimersByTime(5 * limits.sureMs + 1_000);
+        for (const client of lacking)
+          expect(
+            all.some((call) => call.origin === client && call.isOpen && !had.has(call)),
+            'its turn',
+          ).toBe(true);
+        for (
+          let left = all.filter(({ isOver }) => !isOver);
+          left.length > 0;
+          left = all.filter(({ isOver }) => !isOver)
+        ) {
+          for (const call of left) call.end();
+          vi.advanceTimersByTime(briefMs);
+        }
+        expect(loose.open).toBe(0);
+      }),
+      { numRuns: 300 },
+    );
   });
 });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import { beforeEach, expect, test } from 'vitest';
-import type { Call, CallEnd } from '../../../../agent/gate/call.ts';
+import type { Call, CallEnd, HeaderField } from '../../../../agent/gate/call.ts';
 import type { GateRecorder } from '../../../../agent/gate/recorder.ts';
 import { grpcCodes } from '../../../../agent/gate/status.ts';
 import { CallStream } from '../../../../agent/gate/streams/call-stream.ts';
@@ -64,4 +64,20 @@ test('a call that buildkitd did not take is one that its client may make again',
   await once(client, 'readable');
   expect(client.read()).toEqual(rstStream(1, errorCodes.refusedStream));
   expect(ends).toEqual([{ status: undefined, calledOff: false }]);
+});
+
+test('what buildkitd has said to the end counts, also when it goes while that is read', async () => {
+  const call = begin((held) => held.open());
+  const { promise, resolve } = Promise.withResolvers<HeaderField[]>();
+  call.upstream.headersLater(promise, true);
+  call.upstream.lost('it has gone');
+  expect(ends).toEqual([]);
+  resolve([
+    [':status', '200'],
+    ['grpc-status', '5'],
+    ['grpc-message', 'no such file'],
+  ]);
+  await promise;
+  expect(ends).toMatchObject([{ status: { code: 5, message: 'no such file' }, calledOff: false }]);
+  expect([call.isOver, link.calls.size, link.open.size]).toEqual([true, 0, 0]);
 });
