@@ -9,8 +9,8 @@ import type { MemoryLook } from './memory-look.ts';
 const short = { some: 20, full: 5, used: 0.9 };
 const scarce = { some: 10, full: 2.5, used: 0.75 };
 /**
- * Milliseconds between two looks; from one change of the limit to a lower one; and to a higher one, by when the build that was let in
- * last shows what it takes.
+ * Milliseconds between two looks; from one change of the limit to a lower one; and to a higher one, in which there was enough all along
+ * and the build that was let in last shows what it takes.
  */
 const pace = { everyMs: 1000, lowerMs: 2000, higherMs: 10_000 };
 
@@ -29,8 +29,8 @@ export interface MemoryLimitOptions {
 }
 
 /**
- * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while it is scarce, none
- * but those that run; then one more every ten seconds, as long as a step like the largest that runs would fit as well. What runs is left
+ * How many builds may run with the memory there is. While it is short, one less than run, every two seconds; while much is used, none
+ * but those that run; then one more for every ten seconds in which a step like the largest that runs would fit as well. What runs is left
  * alone, so that builds let in together may still come to want more than there is.
  */
 export class MemoryLimit {
@@ -38,6 +38,8 @@ export class MemoryLimit {
   #limit: number;
   #timer: NodeJS.Timeout | undefined;
   #changedAt = Number.NEGATIVE_INFINITY;
+  /** When there was too little for one more last. */
+  #scarceAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: MemoryLimitOptions) {
     this.#options = options;
@@ -69,7 +71,7 @@ export class MemoryLimit {
   #follow(look: MemoryLook): void {
     const { most, onChange, log } = this.#options;
     const now = performance.now();
-    const next = this.#next(look, now - this.#changedAt);
+    const next = this.#next(look, now);
     if (next === this.#limit) return;
     if (next < this.#limit) log.warn({ limit: next, most, ...look }, 'memory is short: fewer builds may run at once');
     else if (next === most) log.info({ limit: next }, 'memory suffices again for all builds that may run at once');
@@ -78,14 +80,14 @@ export class MemoryLimit {
     onChange();
   }
 
-  /** @param sinceMs milliseconds since the last change */
-  #next(look: MemoryLook, sinceMs: number): number {
-    const running = this.#options.running();
-    const noMore = Math.max(1, Math.min(this.#limit, running));
-    if (reaches(look, short)) return sinceMs < pace.lowerMs ? noMore : Math.max(1, noMore - 1);
-    if (reaches(look, scarce)) return noMore;
-    if (sinceMs < pace.higherMs || !fitsOneMore(look)) return this.#limit;
-    return Math.min(this.#options.most, this.#limit + 1);
+  #next(look: MemoryLook, now: number): number {
+    const noMore = Math.max(1, Math.min(this.#limit, this.#options.running()));
+    if (reaches(look, scarce) || !fitsOneMore(look)) this.#scarceAt = now;
+    if (reaches(look, short) && now - this.#changedAt >= pace.lowerMs) return Math.max(1, noMore - 1);
+    // Not by the pressure: a step that writes a large file has some with most memory free.
+    if ((look.used ?? 0) >= scarce.used) return noMore;
+    const isEarly = now - Math.max(this.#changedAt, this.#scarceAt) < pace.higherMs;
+    return isEarly ? this.#limit : Math.min(this.#options.most, this.#limit + 1);
   }
 }
 

@@ -129,18 +129,25 @@ describe('the limit', () => {
     expect(limit.limit).toBe(1);
     now.look = enough;
     now.running = 0;
-    vi.advanceTimersByTime(2000);
+    // Who was let in as the last one ended has ten seconds to show what it takes.
+    vi.advanceTimersByTime(9000);
+    expect(limit.limit).toBe(1);
+    vi.advanceTimersByTime(1000);
     expect(limit.limit).toBe(2);
-    vi.advanceTimersByTime(8000);
+    vi.advanceTimersByTime(9000);
     expect(limit.limit).toBe(2);
-    vi.advanceTimersByTime(14_000);
+    vi.advanceTimersByTime(12_000);
     expect(limit.limit).toBe(4);
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('while memory is scarce none is let in beside those that run', () => {
+  test('while much memory is used none is let in beside those that run', () => {
     const { now, limit } = limited();
     now.running = 2;
+    vi.advanceTimersByTime(5000);
+    expect(limit.limit).toBe(4);
+    // As in a VM in which one step writes 1.5 GB.
+    now.look = { ...enough, someAvg10: 3.21, fullAvg10: 3.03, used: 0.18 };
     vi.advanceTimersByTime(5000);
     expect(limit.limit).toBe(4);
     now.look = { ...enough, used: 0.8 };
@@ -167,6 +174,8 @@ describe('the limit', () => {
     vi.advanceTimersByTime(60_000);
     expect(limit.limit).toBe(1);
     now.look = { ...enough, used: 0.53, largest: 0.2 };
+    vi.advanceTimersByTime(9000);
+    expect(limit.limit).toBe(1);
     vi.advanceTimersByTime(1000);
     expect(limit.limit).toBe(2);
     vi.advanceTimersByTime(20_000);
