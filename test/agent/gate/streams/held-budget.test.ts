@@ -46,6 +46,14 @@ test('room is made by the newest calls of who has most, also when a call grows',
   expect(budget).toMatchObject({ calls: 2, bytes: 550 });
 });
 
+test('a call that waits no longer is not kept, whether it left or was refused', () => {
+  const share = new HeldBudget({ calls: 10, bytes: 1000 }).share();
+  const claims = fill(share, 9, 1);
+  share.refuseNewest();
+  if (claims[0]) share.leave(claims[0]);
+  expect(claims.filter(({ onRefused }) => onRefused)).toEqual(claims.slice(1, 8));
+});
+
 const limits: HeldLimits = { calls: 24, bytes: 1000 };
 const kinds = ['calls', 'bytes'] as const;
 const connection = fc.nat(4);
