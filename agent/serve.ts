@@ -13,6 +13,7 @@ import { Control } from './cache/control.ts';
 import { LastUse } from './cache/last-use.ts';
 import { openPressure } from './cache/open-pressure.ts';
 import { defaultMaxBuilds } from './gate/admission/default-max-builds.ts';
+import { Ebb } from './gate/admission/ebb.ts';
 import { Gate } from './gate/gate.ts';
 import type { Logger } from './log.ts';
 import type { Parts } from './parts.ts';
@@ -116,12 +117,17 @@ export async function serve({ parts, state, log, stop, onPassed }: ServeOptions)
         onChange: () => state.touch(),
       });
       parts.pressure = pressure;
+      // The flag that makes it is init's; without, V8 decides alone.
+      const ebb = new Ebb(() => void globalThis.gc?.({ type: 'major', execution: 'async' }));
       gate = new Gate({
         ...{ upstream, recorder: builds.recorder, log, admission: pressure },
         maxBuilds: parts.config.buildkit.maxBuilds ?? defaultMaxBuilds(cpus().length, buildsMemoryLimit()),
         memory: parts.memory.look,
         steps: () => runningSteps((rootVolume(parts) ?? scratch).root),
-        onChange: () => state.touch(),
+        onChange() {
+          state.touch();
+          ebb.note(gate?.slots.waiting ?? 0);
+        },
         whyGone: () => whyGone(parts),
       });
       parts.gate = gate;

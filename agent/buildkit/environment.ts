@@ -1,18 +1,11 @@
 import type { Platform } from '../sys/platform.ts';
 
 /**
- * How much garbage Go lets gather before it collects, in percent of what is in use (runtime/debug, SetGCPercent; Go's own is 100). Of a bake some
- * 50 MB live on in buildkitd, so that half as much again in place of as much is 25 MB less. No GOMEMLIMIT: past it Go spends up to half
- * of the CPU on collecting (tip.golang.org/doc/gc-guide, "Memory limit"), just when a build needs it.
- */
-const gcPercent = 50;
-
-/**
  * The environment of buildkitd: ours without what would make it look for a tracing service, and with our tools first in the PATH, as it looks
  * there for its CNI plugins.
  *
  * @param tmp folder for its temporary files
- * @param own ours; a GOGC in it holds, so that a machine's kernel command line can have another
+ * @param own ours
  */
 export function daemonEnvironment(
   { toolsDir }: Pick<Platform, 'toolsDir'>,
@@ -21,7 +14,6 @@ export function daemonEnvironment(
 ): NodeJS.ProcessEnv {
   const inherited = Object.entries(own).filter(([name]) => !/^(OTEL_|JAEGER_|TRACEPARENT|TRACESTATE|NODE_)/.test(name));
   return {
-    GOGC: String(gcPercent),
     ...Object.fromEntries(inherited),
     PATH: `${toolsDir}:${own.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
     TMPDIR: tmp,
