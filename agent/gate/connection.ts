@@ -267,7 +267,8 @@ export class Connection {
 
   #limit(ms: number, then: () => void): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(then, ms);
+    // What ends it may be in the middle of what sets this, and a timer would keep it and its memory.
+    if (!this.#ended) this.#timer = setTimeout(then, ms);
   }
 }
 

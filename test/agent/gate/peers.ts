@@ -82,6 +82,11 @@ export class FakeUpstream {
     this.#socket?.write(Buffer.concat(frames));
   }
 
+  /** Whether the gate has ended its connection. */
+  get isLeft(): boolean {
+    return this.#socket?.closed ?? false;
+  }
+
   close(): void {
     this.#server.close();
     this.#socket?.destroy();

@@ -1,4 +1,5 @@
 import type { ServerHttp2Stream } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { HpackDecoder } from '../../../agent/gate/hpack/index.ts';
 import {
@@ -283,4 +284,15 @@ test('nghttp2 as buildkitd finds nothing wrong, whatever it changes while calls 
   }
   expect(await Promise.all(ends)).toEqual(Array(6).fill({ code: '0', message: '' }));
   for (const sent of await Promise.all(got)) expect(sent.equals(bytes)).toBe(true);
+});
+
+test('a client that goes with settings unacknowledged leaves no timer that would keep its connection', async () => {
+  const { peer, upstream, change } = await openEnds();
+  await change(initialWindow(1000));
+  const timers = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const before = timers();
+  peer.socket.destroy();
+  await settled('the end of its connection', () => upstream.isLeft);
+  await sleep(100);
+  expect(timers()).toBeLessThanOrEqual(before);
 });
