@@ -7,7 +7,7 @@ import type { Call } from '../../../agent/gate/call.ts';
 import { grpcCodes } from '../../../agent/gate/status.ts';
 import { errorCodes, frameTypes, newFrame, preface } from '../../../agent/gate/wire/frames.ts';
 import { endOf, type Lab, openLab, request, settled } from './lab.ts';
-import { holder } from './peers.ts';
+import { framesIn, holder } from './peers.ts';
 
 const answerAtEnd = (stream: ServerHttp2Stream): void =>
   void stream.resume().on('end', () => stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true }));
@@ -23,14 +23,7 @@ async function answerTo(lab: Lab, ...frames: Buffer[]): Promise<Buffer[]> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
   await once(socket, 'close');
-  const bytes = Buffer.concat(chunks);
-  const found: Buffer[] = [];
-  for (let at = 0; at + 9 <= bytes.length; ) {
-    const end = at + 9 + bytes.readUIntBE(at, 3);
-    found.push(bytes.subarray(at, end));
-    at = end;
-  }
-  return found;
+  return framesIn(Buffer.concat(chunks));
 }
 
 const frame = (type: number, flags: number, stream: number, payload: string): Buffer => {

@@ -9,6 +9,17 @@ import { settingsAck, settingsFrame } from '../../../agent/gate/wire/settings.ts
 import { callHeaders, headers } from '../../../soak/fuzz/wire.ts';
 import type { Lab } from './lab.ts';
 
+/** The frames of what was sent, one after the other; the last one may be cut off. */
+export function framesIn(bytes: Buffer): Buffer[] {
+  const found: Buffer[] = [];
+  for (let at = 0; at + 9 <= bytes.length; ) {
+    const end = at + 9 + bytes.readUIntBE(at, 3);
+    found.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return found;
+}
+
 /** Somebody who writes frames as they please. */
 export class Peer {
   readonly socket: Socket;
@@ -30,13 +41,7 @@ export class Peer {
   get frames(): Buffer[] {
     const bytes = Buffer.concat(this.#chunks);
     this.#chunks = [bytes];
-    const found: Buffer[] = [];
-    for (let at = 0; at + 9 <= bytes.length; ) {
-      const end = at + 9 + bytes.readUIntBE(at, 3);
-      found.push(bytes.subarray(at, end));
-      at = end;
-    }
-    return found;
+    return framesIn(bytes);
   }
 
   has(frame: Buffer): boolean {
